@@ -1,0 +1,2 @@
+//! Steers supervisord.
+fn main() {}

@@ -1,0 +1,17 @@
+//! The process supervisor: everything of `supervisord` but its `main`.
+//!
+//! A pure core ([`config`], [`process`], [`supervisor`]) takes text, time and exit statuses as arguments and returns
+//! effects; a thin shell ([`driver`], [`os`], [`output`], [`api`], …) performs them. ARCHITECTURE.md shows the way.
+
+pub mod api;
+pub mod args;
+pub mod clock;
+pub mod config;
+pub mod daemonize;
+pub mod driver;
+pub mod log;
+pub mod os;
+pub mod output;
+pub mod process;
+pub mod signals;
+pub mod supervisor;

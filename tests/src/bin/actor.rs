@@ -1,0 +1,2 @@
+//! The scripted child.
+fn main() {}
