@@ -4,9 +4,13 @@
 //! `process`, `supervisor` and `driver`.
 
 mod child;
+pub mod family;
+pub mod limits;
 pub mod pipe;
 pub mod reap;
+pub mod signal;
 pub mod spawn;
+pub mod users;
 
 pub use nix::errno::Errno;
 pub use nix::unistd::Pid;

@@ -391,7 +391,8 @@ unsafe impl Send for Stack {}
 impl Stack {
     fn new() -> io::Result<Self> {
         // SAFETY: only asks.
-        let guard = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(io::Error::other)?;
+        let guard =
+            usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(io::Error::other)?;
         let size = STACK_SIZE + guard;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         // SAFETY: a new mapping at a place of the kernel's choice.
