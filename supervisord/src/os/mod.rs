@@ -6,6 +6,7 @@
 mod child;
 pub mod family;
 pub mod limits;
+pub mod listen;
 pub mod pipe;
 pub mod reap;
 pub mod signal;

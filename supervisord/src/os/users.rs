@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, getgrouplist, getuid, setgid, setgroups, setuid};
 
 use super::spawn::Identity;
+use crate::config;
 
 /// A user of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,12 @@ impl From<nix::unistd::User> for User {
             home: user.dir,
             shell: user.shell,
         }
+    }
+}
+
+impl From<User> for config::User {
+    fn from(user: User) -> Self {
+        Self { name: user.name, uid: user.uid, gid: user.gid }
     }
 }
 
@@ -99,23 +106,22 @@ pub fn by_uid(uid: u32) -> Result<Option<User>, Errno> {
     Ok(nix::unistd::User::from_uid(Uid::from_raw(uid))?.map(User::from))
 }
 
-/// All groups of a user, the primary one first.
+/// All groups of a user, the primary one `gid` first.
 ///
 /// # Errors
 /// When the group database does not answer.
-pub fn groups_of(user: &User) -> io::Result<Vec<u32>> {
-    let name = CString::new(user.name.as_str())?;
-    let groups = getgrouplist(&name, Gid::from_raw(user.gid))?;
-    let others = groups.into_iter().map(Gid::as_raw).filter(|gid| *gid != user.gid);
-    Ok(std::iter::once(user.gid).chain(others).collect())
+pub fn groups_of(name: &str, gid: u32) -> io::Result<Vec<u32>> {
+    let groups = getgrouplist(&CString::new(name)?, Gid::from_raw(gid))?;
+    let others = groups.into_iter().map(Gid::as_raw).filter(|group| *group != gid);
+    Ok(std::iter::once(gid).chain(others).collect())
 }
 
 /// What a child needs to become `user`.
 ///
 /// # Errors
 /// As [`groups_of`].
-pub fn identity_of(user: &User) -> io::Result<Identity> {
-    Ok(Identity { uid: user.uid, gid: user.gid, groups: groups_of(user)? })
+pub fn identity_of(user: &config::User) -> io::Result<Identity> {
+    Ok(Identity { uid: user.uid, gid: user.gid, groups: groups_of(&user.name, user.gid)? })
 }
 
 /// Makes the daemon itself run as `uid` for good. Who is that user already keeps everything.
@@ -131,7 +137,7 @@ pub fn drop_privileges(uid: u32) -> Result<(), UserError> {
     if !getuid().is_root() {
         return Err(UserError::NotRoot);
     }
-    let groups = groups_of(&user).map_err(|error| UserError::Groups(errno_of(&error)))?;
+    let groups = groups_of(&user.name, user.gid).map_err(|error| UserError::Groups(errno_of(&error)))?;
     let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
     setgroups(&groups).map_err(UserError::Groups)?;
     setgid(Gid::from_raw(user.gid)).map_err(UserError::Group)?;
@@ -151,7 +157,7 @@ mod tests {
         let root = lookup("root").expect("every machine has one");
         assert_eq!((root.uid, root.gid), (0, 0));
         assert_eq!(lookup("0").expect("the same"), root);
-        assert_eq!(groups_of(&root).expect("known").first(), Some(&0));
+        assert_eq!(groups_of("root", 0).expect("known").first(), Some(&0));
     }
 
     #[test]
