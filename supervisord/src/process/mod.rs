@@ -5,7 +5,7 @@
 //! which the driver performs. States and their rules are Supervisor 4.3's; the differences are in COMPATIBILITY.md.
 
 pub mod describe;
-mod exit;
+pub mod exit;
 mod note;
 mod state;
 #[cfg(test)]
