@@ -96,7 +96,10 @@ pub fn parse(argv0: &str, words: &[String]) -> Result<Invocation, UsageError> {
         args.set(&option)?;
         // Supervisor checks the value of an option before it notices that the option is a repetition.
         if seen.contains(&option.option.id) {
-            return Err(UsageError(format!("conflicting command line option {}", python_repr(&option.spelling))));
+            return Err(UsageError(format!(
+                "conflicting command line option {}",
+                python_repr(&option.spelling)
+            )));
         }
         seen.push(option.option.id);
     }

@@ -44,7 +44,11 @@ pub(super) fn split<'a>(
 }
 
 /// One `--long`, `--long=val` or `--long val`; takes the value from `rest` in the last case.
-fn split_long<'a>(table: &'static [Opt], text: &'a str, rest: &mut &'a [String]) -> Result<Found<'a>, String> {
+fn split_long<'a>(
+    table: &'static [Opt],
+    text: &'a str,
+    rest: &mut &'a [String],
+) -> Result<Found<'a>, String> {
     let (name, inline) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
@@ -55,7 +59,9 @@ fn split_long<'a>(table: &'static [Opt], text: &'a str, rest: &mut &'a [String])
         (true, None) => {
             next(rest).ok_or_else(|| format!("option --{} requires argument", option.name.long_text()))?
         }
-        (false, Some(_)) => return Err(format!("option --{} must not have an argument", option.name.long_text())),
+        (false, Some(_)) => {
+            return Err(format!("option --{} must not have an argument", option.name.long_text()));
+        }
         (false, None) => "",
     };
     Ok(Found { option, spelling: format!("--{}", option.name.long_text()), value })

@@ -129,12 +129,27 @@ pub(super) static OPTIONS: &[Opt] = &[
         "read this configuration file (default: the first of the usual places that exists)",
     ),
     setting(Setting::Nodaemon, ('n', "nodaemon"), None, "stay in the foreground (as nodaemon=true)"),
-    setting(Setting::Silent, ('s', "silent"), None, "in the foreground, write no log to stdout (as silent=true)"),
+    setting(
+        Setting::Silent,
+        ('s', "silent"),
+        None,
+        "in the foreground, write no log to stdout (as silent=true)",
+    ),
     option(Id::Help, Name::Both('h', "help"), None, "print this text and exit"),
     hidden(option(Id::Help, Name::Short('?'), None, "print the help text and exit")),
-    option(Id::Version, Name::Both('v', "version"), None, "print the version of Supervisor that this replaces and exit"),
+    option(
+        Id::Version,
+        Name::Both('v', "version"),
+        None,
+        "print the version of Supervisor that this replaces and exit",
+    ),
     setting(Setting::User, ('u', "user"), Some("USER"), "become this user (name or number)"),
-    setting(Setting::Umask, ('m', "umask"), Some("UMASK"), "file mode mask of the daemon, octal (default 022)"),
+    setting(
+        Setting::Umask,
+        ('m', "umask"),
+        Some("UMASK"),
+        "file mode mask of the daemon, octal (default 022)",
+    ),
     setting(Setting::Directory, ('d', "directory"), Some("DIRECTORY"), "working directory of the daemon"),
     setting(Setting::Logfile, ('l', "logfile"), Some("FILENAME"), "use FILENAME as logfile path"),
     setting(
@@ -143,19 +158,49 @@ pub(super) static OPTIONS: &[Opt] = &[
         Some("BYTES"),
         "rotate the logfile at this size (default 50MB, 0 = never)",
     ),
-    setting(Setting::LogfileBackups, ('z', "logfile_backups"), Some("NUM"), "rotated logfiles to keep (default 10)"),
+    setting(
+        Setting::LogfileBackups,
+        ('z', "logfile_backups"),
+        Some("NUM"),
+        "rotated logfiles to keep (default 10)",
+    ),
     setting(
         Setting::Loglevel,
         ('e', "loglevel"),
         Some("LEVEL"),
         "log this and what is more important: critical, error, warn, info, debug, trace, blather (default info)",
     ),
-    setting(Setting::Pidfile, ('j', "pidfile"), Some("FILENAME"), "write the process id of the daemon to FILENAME"),
-    setting(Setting::Identifier, ('i', "identifier"), Some("STR"), "name of this instance (default supervisor)"),
-    setting(Setting::Childlogdir, ('q', "childlogdir"), Some("DIRECTORY"), "directory of automatic program logs"),
+    setting(
+        Setting::Pidfile,
+        ('j', "pidfile"),
+        Some("FILENAME"),
+        "write the process id of the daemon to FILENAME",
+    ),
+    setting(
+        Setting::Identifier,
+        ('i', "identifier"),
+        Some("STR"),
+        "name of this instance (default supervisor)",
+    ),
+    setting(
+        Setting::Childlogdir,
+        ('q', "childlogdir"),
+        Some("DIRECTORY"),
+        "directory of automatic program logs",
+    ),
     setting(Setting::Nocleanup, ('k', "nocleanup"), None, "keep the automatic program logs of earlier runs"),
-    setting(Setting::Minfds, ('a', "minfds"), Some("NUM"), "file descriptors that must be available (default 1024)"),
-    setting(Setting::StripAnsi, ('t', "strip_ansi"), None, "remove ANSI escape sequences from programs' logs"),
+    setting(
+        Setting::Minfds,
+        ('a', "minfds"),
+        Some("NUM"),
+        "file descriptors that must be available (default 1024)",
+    ),
+    setting(
+        Setting::StripAnsi,
+        ('t', "strip_ansi"),
+        None,
+        "remove ANSI escape sequences from programs' logs",
+    ),
     option(
         Id::Setting(Setting::Minprocs),
         Name::Long("minprocs"),
@@ -173,7 +218,12 @@ pub(super) static OPTIONS: &[Opt] = &[
     extension(Id::DumpConfig, "dump-config", Some("json"), "print the effective configuration and exit"),
     hidden(extension(Id::SpawnMethod, "spawn-method", Some("METHOD"), "create children with clone or fork")),
     hidden(extension(Id::Man, "man", None, "print the manual page and exit")),
-    hidden(extension(Id::Completions, "completions", Some("SHELL"), "print completions for this shell and exit")),
+    hidden(extension(
+        Id::Completions,
+        "completions",
+        Some("SHELL"),
+        "print completions for this shell and exit",
+    )),
 ];
 
 /// The help text for a program called `argv0`.
@@ -226,7 +276,9 @@ fn argument(option: &'static Opt) -> clap::Arg {
         "FILENAME" => arg.value_hint(clap::ValueHint::FilePath),
         "DIRECTORY" => arg.value_hint(clap::ValueHint::DirPath),
         "USER" => arg.value_hint(clap::ValueHint::Username),
-        "LEVEL" => arg.value_parser(possible(&["critical", "error", "warn", "info", "debug", "trace", "blather"])),
+        "LEVEL" => {
+            arg.value_parser(possible(&["critical", "error", "warn", "info", "debug", "trace", "blather"]))
+        }
         "json" => arg.value_parser(possible(&["json"])),
         _ => arg,
     }

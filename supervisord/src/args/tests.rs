@@ -37,7 +37,10 @@ fn refuses_what_supervisor_refuses_in_its_words() {
 #[test]
 fn prints_two_lines_on_a_usage_error() {
     let error = UsageError("option -x not recognized".to_owned());
-    assert_eq!(error.report("/x/supervisord"), "Error: option -x not recognized\nFor help, use /x/supervisord -h\n");
+    assert_eq!(
+        error.report("/x/supervisord"),
+        "Error: option -x not recognized\nFor help, use /x/supervisord -h\n"
+    );
 }
 
 #[test]
@@ -50,7 +53,9 @@ fn prints_the_version_that_tools_expect() {
 fn help_starts_as_supervisors_and_has_every_option() {
     for word in ["-h", "-?", "--help", "--he"] {
         let Ok(Invocation::Print(text)) = run(&[word]) else { panic!("{word} prints no text") };
-        assert!(text.starts_with("supervisord -- run a set of applications as daemons.\n\nUsage: supervisord [options]"));
+        assert!(text.starts_with(
+            "supervisord -- run a set of applications as daemons.\n\nUsage: supervisord [options]"
+        ));
         assert!(text.contains("\n-l/--logfile FILENAME -- use FILENAME as logfile path\n"));
         assert!(text.contains("\n--minprocs NUM -- "));
         assert!(!text.contains("--spawn-method"));
@@ -66,7 +71,9 @@ fn help_comes_before_later_mistakes_of_meaning_but_not_of_form() {
 
 #[test]
 fn values_are_taken_in_all_forms() {
-    for words in [&["-cfile"][..], &["-c", "file"], &["-ncfile"], &["--conf", "file"], &["--configuration=file"]] {
+    for words in
+        [&["-cfile"][..], &["-c", "file"], &["-ncfile"], &["--conf", "file"], &["--configuration=file"]]
+    {
         let Ok(Invocation::Run(args)) = run(words) else { panic!("{words:?} refused") };
         assert_eq!(args.configuration, Some(PathBuf::from("file")), "{words:?}");
     }
