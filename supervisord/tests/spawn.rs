@@ -2,8 +2,10 @@
 //!
 //! Statuses are taken by pid only, so that tests may run side by side.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -158,9 +160,19 @@ fn only_descriptors_0_to_2_reach_the_child() {
 
 #[test]
 fn descriptors_may_come_in_any_order() {
+    // Ours in another order: each is the target of one and the source of another.
+    let link = |number: i32| fs::read_link(format!("/proc/self/fd/{number}")).unwrap().display().to_string();
+    let expected = format!("{}\n{}\n", link(2), link(0));
+    let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
     both(|method| {
-        let (text, _) = run(method, &["/bin/sh", "-c", "readlink /proc/$$/fd/0; echo err >&2"], |_| ());
-        assert_eq!(text, "/dev/null\nerr\n");
+        let (read, write) = std::io::pipe().unwrap();
+        let script = ["/bin/sh", "-c", "readlink /proc/$$/fd/0 /proc/$$/fd/2"];
+        let mut plan = plan(&script, stderr.as_fd(), write.as_fd());
+        plan.stderr = stdin.as_fd();
+        let child = Spawner::with_method(method).unwrap().spawn(&plan).unwrap();
+        drop(write);
+        assert_eq!(exit_of(&child), Exit::Code(0));
+        assert_eq!(std::io::read_to_string(read).unwrap(), expected);
     });
 }
 
@@ -233,6 +245,26 @@ fn output_of_an_orphaned_pipe_is_kept() {
     let mut text = String::new();
     File::from(output.read).read_to_string(&mut text).unwrap();
     assert_eq!(text, "out\nerr\n");
+}
+
+#[test]
+fn another_user_can_open_its_own_output_by_name() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // Needs two users.
+    }
+    both(|method| {
+        let null = null();
+        let output = pipe::output_pipe(Some(65534)).unwrap();
+        let script = ["/bin/sh", "-c", "echo again > /dev/stdout"];
+        let mut plan = plan(&script, null.as_fd(), output.child.as_fd());
+        plan.identity = Some(Identity { uid: 65534, gid: 65534, groups: vec![65534] });
+        let child = Spawner::with_method(method).unwrap().spawn(&plan).unwrap();
+        drop(output.child);
+        assert_eq!(exit_of(&child), Exit::Code(0));
+        let mut text = String::new();
+        File::from(output.read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "again\n");
+    });
 }
 
 #[test]

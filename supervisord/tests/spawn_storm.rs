@@ -2,6 +2,8 @@
 //!
 //! Descriptors, zombies and children belong to the whole process, so each test here takes its turn.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};

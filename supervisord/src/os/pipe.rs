@@ -105,3 +105,84 @@ fn set_nonblocking(end: &OwnedFd) -> io::Result<()> {
     fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    fn flags(fd: &OwnedFd) -> OFlag {
+        OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).expect("open"))
+    }
+
+    fn is_cloexec(fd: &OwnedFd) -> bool {
+        fcntl(fd, FcntlArg::F_GETFD).expect("open") & libc::FD_CLOEXEC != 0
+    }
+
+    #[test]
+    fn only_our_end_is_non_blocking_and_both_are_close_on_exec() {
+        let output = output_pipe(None).expect("made");
+        let input = input_pipe(None, OnDaemonDeath::Keep).expect("made");
+        for (ours, childs) in [(&output.read, &output.child), (&input.write, &input.child)] {
+            assert!(flags(ours).contains(OFlag::O_NONBLOCK));
+            assert!(!flags(childs).contains(OFlag::O_NONBLOCK), "a child must not see EAGAIN");
+            assert!(flags(childs).contains(OFlag::O_RDWR));
+            assert!(is_cloexec(ours) && is_cloexec(childs));
+        }
+        let listener = input_pipe(None, OnDaemonDeath::EndOfFile).expect("made");
+        assert!(!flags(&listener.child).intersects(OFlag::O_RDWR | OFlag::O_WRONLY));
+    }
+
+    #[test]
+    fn writer_outlives_its_reader_and_loses_nothing() {
+        let OutputPipe { read, child } = output_pipe(None).expect("made");
+        drop(read);
+        let mut child = File::from(child);
+        child.write_all(b"kept").expect("no EPIPE");
+        // As a successor does through /proc/PID/fd.
+        let path = format!("/proc/self/fd/{}", child.as_raw_fd());
+        let mut successor = OpenOptions::new().read(true).open(path).expect("reopened");
+        drop(child);
+        let mut text = String::new();
+        successor.read_to_string(&mut text).expect("end of file");
+        assert_eq!(text, "kept");
+    }
+
+    #[test]
+    fn end_of_file_comes_when_the_last_child_is_gone() {
+        let OutputPipe { read, child } = output_pipe(None).expect("made");
+        let mut read = File::from(read);
+        let mut byte = [0];
+        assert_eq!(read.read(&mut byte).expect_err("empty").kind(), io::ErrorKind::WouldBlock);
+        drop(child);
+        assert_eq!(read.read(&mut byte).expect("end of file"), 0);
+    }
+
+    #[test]
+    fn input_of_a_listener_ends_with_us_and_that_of_a_program_does_not() {
+        let InputPipe { write, child } = input_pipe(None, OnDaemonDeath::EndOfFile).expect("made");
+        drop(write);
+        assert_eq!(File::from(child).read(&mut [0]).expect("end of file"), 0);
+        let InputPipe { write, child } = input_pipe(None, OnDaemonDeath::Keep).expect("made");
+        drop(write);
+        set_nonblocking(&child).expect("set");
+        assert_eq!(File::from(child).read(&mut [0]).expect_err("waits").kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn capacity_follows_our_rights() {
+        let output = output_pipe(None).expect("made");
+        let capacity = pipe_capacity(output.read.as_fd()).expect("a pipe");
+        // A container's root may be bound like anybody else.
+        let refused = fcntl(&output.read, FcntlArg::F_SETPIPE_SZ(CAPACITY_AS_ROOT)).is_err();
+        if geteuid().is_root() && !refused {
+            assert_eq!(capacity, 1 << 20);
+        } else {
+            assert!(capacity < 1 << 20);
+        }
+        let file = File::open("/dev/null").expect("there");
+        assert!(pipe_capacity(file.as_fd()).is_err());
+    }
+}
