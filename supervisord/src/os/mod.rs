@@ -4,6 +4,7 @@
 //! `process`, `supervisor` and `driver`.
 
 mod child;
+pub mod environment;
 pub mod family;
 pub mod limits;
 pub mod listen;

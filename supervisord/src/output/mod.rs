@@ -17,7 +17,7 @@ pub mod rotate;
 mod slots;
 pub mod syslog;
 pub mod tail;
-mod target;
+pub(crate) mod target;
 pub mod writer;
 
 use std::collections::{HashMap, VecDeque};

@@ -14,7 +14,7 @@ use super::writer::RotatingFile;
 
 /// An opened log target.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// A regular file: rotated, reopened, spliced into.
     File(RotatingFile),
     /// Anything else: written to as it is, never sought in or rotated, whatever `maxbytes` says.
@@ -23,7 +23,7 @@ pub(super) enum Target {
 
 /// A target that is no file of ours.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     fd: OwnedFd,
     kind: Kind,
 }
@@ -41,7 +41,7 @@ enum Kind {
 
 impl Target {
     /// Opens `path` for appending.
-    pub(super) fn open(path: &Path, mode: u32, maxbytes: u64, backups: u32) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, mode: u32, maxbytes: u64, backups: u32) -> io::Result<Self> {
         if let Some(number) = inherited(path, rustix::process::getpid().as_raw_pid()) {
             return Stream::inherit(number).map(Self::Stream);
         }
@@ -52,7 +52,7 @@ impl Target {
     }
 
     /// Writes a part of it; `WouldBlock` when the target takes nothing now.
-    pub(super) fn write_some(&mut self, data: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write_some(&mut self, data: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(file) => file.write_some(data),
             Self::Stream(stream) => stream.write_some(data),
