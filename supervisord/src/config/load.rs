@@ -73,6 +73,8 @@ pub struct Loaded {
     pub included: Vec<PathBuf>,
     /// Absolute path of the main file, for a later reading from another working directory.
     pub path: PathBuf,
+    /// What the result depends on besides the files.
+    pub inputs: Inputs,
 }
 
 /// No configuration file is at a default place.
@@ -116,7 +118,8 @@ pub fn load(path: &Path, inputs: &Inputs, overrides: &Overrides) -> Result<Loade
     let mut all = files.warnings;
     all.extend(warnings);
     let path = PathBuf::from(abspath(&files.cwd, &files.main));
-    Ok(Loaded { config, warnings: all, included: files.included.iter().map(PathBuf::from).collect(), path })
+    let included = files.included.iter().map(PathBuf::from).collect();
+    Ok(Loaded { config, warnings: all, included, path, inputs: inputs.clone() })
 }
 
 /// Reads `[supervisorctl]` from `path` and the files it includes.
@@ -424,7 +427,7 @@ fn syntax_errors(file: &str, error: &SyntaxError) -> Vec<ConfigError> {
 }
 
 /// The machine that this program runs on.
-struct ThisMachine;
+pub struct ThisMachine;
 
 fn user(found: nix::Result<Option<SystemUser>>) -> Option<User> {
     let found = found.ok().flatten()?;
