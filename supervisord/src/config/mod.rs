@@ -359,7 +359,8 @@ impl StopSignal {
 
     /// Its name as Supervisor prints it: `SIGTERM`, or `signal 40`.
     pub fn name(self) -> String {
-        Signal::try_from(self.0).map_or_else(|_| format!("signal {}", self.0), |signal| signal.as_str().to_owned())
+        Signal::try_from(self.0)
+            .map_or_else(|_| format!("signal {}", self.0), |signal| signal.as_str().to_owned())
     }
 }
 
@@ -377,4 +378,3 @@ pub struct CtlConfig {
     /// Key `history_file`, default none.
     pub history_file: Option<PathBuf>,
 }
-
