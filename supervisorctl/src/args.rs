@@ -9,12 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::Shell;
-use supervisord::config::Credentials;
+use supervisord::config::{Credentials, CtlConfig, error::ConfigErrors, load};
 
 use crate::{help, render::Format};
-
-/// Where the daemon listens when nothing says otherwise.
-pub const DEFAULT_SERVERURL: &str = "http://localhost:9001";
 
 /// What the command line asks for.
 pub enum Invocation {
@@ -269,35 +266,30 @@ pub fn parse(words: &[String]) -> Result<Invocation, UsageError> {
 /// # Errors
 /// What is wrong with the file, in Supervisor's words where it has some.
 pub fn settle(options: Options, program: &str) -> Result<Settings, String> {
-    let (file, configuration) = load(options.configuration.as_deref(), program)?;
-    let file = file.unwrap_or_default();
+    let configuration = options.configuration.map(PathBuf::from).or_else(|| load::search(program).ok());
+    let file = match &configuration {
+        Some(path) => load::load_ctl(path).map_err(|errors| explain(&errors))?,
+        None => CtlConfig::default(),
+    };
     let credentials = options.username.or(file.username).zip(options.password.or(file.password));
     Ok(Settings {
-        serverurl: options.serverurl.or(file.serverurl).unwrap_or_else(|| DEFAULT_SERVERURL.to_owned()),
+        serverurl: options.serverurl.unwrap_or(file.serverurl),
         credentials: credentials.map(|(username, password)| Credentials { username, password }),
         interactive: options.interactive || options.command.is_empty(),
         format: options.format,
-        prompt: file.prompt.unwrap_or_else(|| "supervisor".to_owned()),
-        history_file: options.history_file.map(|path| crate::normalize(&path)).or(file.history_file),
+        prompt: file.prompt,
+        history_file: options.history_file.map(PathBuf::from).or(file.history_file),
         configuration,
         command: Some(options.command).filter(|command| !command.is_empty()),
     })
 }
 
-/// `[supervisorctl]` as far as it was given.
-#[derive(Default)]
-struct FileSettings {
-    serverurl: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    prompt: Option<String>,
-    history_file: Option<PathBuf>,
-}
-
-/// Reads the configuration file: the one named, or the first that exists.
-fn load(named: Option<&str>, _program: &str) -> Result<(Option<FileSettings>, Option<PathBuf>), String> {
-    let Some(path) = named.map(PathBuf::from) else { return Ok((None, None)) };
-    Err(format!("could not find config file {}", path.display()))
+/// Supervisor's words about a file as a whole; else each mistake with its place, where Supervisor has a traceback.
+fn explain(errors: &ConfigErrors) -> String {
+    match errors.all() {
+        [error] if error.line.is_none() => errors.first_like_supervisor(),
+        _several => errors.to_string(),
+    }
 }
 
 /// Separates options from the other words by the rules of the classical `getopt`.
@@ -455,4 +447,85 @@ fn manual() -> String {
     let mut text = Vec::new();
     clap_mangen::Man::new(command()).render(&mut text).expect("writing into memory does not fail");
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<Options, UsageError> {
+        let words: Vec<String> = line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        match parse(&words)? {
+            Invocation::Run(options) => Ok(*options),
+            Invocation::Print(_) => Ok(Options { command: "(printed)".to_owned(), ..Options::default() }),
+        }
+    }
+
+    #[test]
+    fn options_end_at_the_first_other_word() {
+        let parsed = options("-c a.conf -i status -c x --help").unwrap();
+        assert_eq!(parsed.configuration.as_deref(), Some("a.conf"));
+        assert_eq!((parsed.interactive, parsed.command.as_str()), (true, "status -c x --help"));
+        assert_eq!(options("-i -- -x y").unwrap().command, "-x y");
+        assert_eq!(options("- y").unwrap().command, "- y");
+    }
+
+    #[test]
+    fn values_follow_or_are_attached_and_long_names_may_be_abbreviated() {
+        for line in ["-sunix:///x", "-s unix:///x", "--serverurl=unix:///x", "--se unix:///x", "-isunix:///x"]
+        {
+            assert_eq!(options(line).unwrap().serverurl.as_deref(), Some("unix:///x"), "{line}");
+        }
+        assert_eq!(options("--p secret --u=me").unwrap().password.as_deref(), Some("secret"));
+        assert_eq!(options("--co x").unwrap().configuration.as_deref(), Some("x"));
+        assert_eq!(options("--hi x").unwrap().history_file.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn additions_are_not_abbreviated() {
+        assert_eq!(options("--vers"), Err(UsageError::Unknown("--vers".to_owned())));
+        assert_eq!(options("--form json"), Err(UsageError::Unknown("--form".to_owned())));
+        assert_eq!(options("--format json status").unwrap().format, Format::Json);
+    }
+
+    #[test]
+    fn help_counts_where_it_stands() {
+        assert_eq!(options("-h -i").unwrap().command, "(printed)");
+        assert_eq!(options("-h -x"), Err(UsageError::Unknown("-x".to_owned())));
+        assert_eq!(options("-i -i -h"), Err(UsageError::Twice("-i".to_owned())));
+    }
+
+    #[test]
+    fn a_url_has_a_scheme_and_something_behind_it() {
+        for (url, is_good) in [
+            ("http://localhost:9001", true),
+            ("unix:///x", true),
+            ("localhost:9001", true),
+            ("foo", false),
+            ("http:", false),
+            ("http://", false),
+            ("", false),
+        ] {
+            assert_eq!(checked_url("-s".to_owned(), url.to_owned()).is_ok(), is_good, "{url:?}");
+        }
+    }
+
+    #[test]
+    fn the_clap_command_knows_every_option() {
+        let command = command();
+        command.clone().debug_assert();
+        for spec in OPTIONS {
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(spec.long)).unwrap();
+            assert_eq!(arg.get_short(), spec.short.first().copied(), "{}", spec.long);
+            assert_eq!(arg.get_action().takes_values(), spec.value.is_some(), "{}", spec.long);
+        }
+    }
+
+    #[test]
+    fn the_help_text_names_every_option() {
+        let text = help::usage("supervisorctl");
+        for spec in OPTIONS {
+            assert!(text.contains(&format!("--{} ", spec.long)), "{}", spec.long);
+        }
+    }
 }

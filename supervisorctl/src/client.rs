@@ -41,7 +41,7 @@ pub struct Client {
     /// The calls.
     pub rpc: Rpc,
     /// Moves bytes between the socket and the calls.
-    driver: JoinHandle<()>,
+    driver: JoinHandle<hyper::Result<()>>,
 }
 
 impl Drop for Client {
@@ -70,6 +70,17 @@ impl Client {
         }
     }
 
+    /// What a failure really was: a call that met an ended connection does not know why it ended.
+    pub async fn explain(&mut self, failure: Failure) -> Failure {
+        if !matches!(failure, Failure::Broken(Broken::Lost(_))) || !self.driver.is_finished() {
+            return failure;
+        }
+        match (&mut self.driver).await {
+            Ok(Err(error)) => Failure::Broken(Broken::of_transport(innermost(&error))),
+            Ok(Ok(())) | Err(_) => failure,
+        }
+    }
+
     /// Speaks HTTP/2 over `stream`.
     async fn over<S>(stream: S, credentials: Option<&Credentials>) -> io::Result<Self>
     where
@@ -81,8 +92,7 @@ impl Client {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        // Its errors reach the calls that are under way, with more context than it has.
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let driver = tokio::spawn(connection);
         let connection = Connection { sender, authorization: credentials.map(authorization) };
         let rpc = SupervisorClient::with_origin(connection, Uri::from_static("http://localhost"))
             .max_decoding_message_size(MAX_ANSWER);
@@ -216,11 +226,11 @@ impl ConnectError {
                 "the socket file is there and nobody listens: supervisord has ended; start it with: {start}"
             )),
             Self::Refused { .. } => Some(format!(
-                "nobody listens there: start supervisord with: {start}\n\
+                "nobody listens there: start supervisord with: {start}, \
                  or name the file with its [supervisorctl] section (-c) or its address (-s)"
             )),
             Self::Missing { .. } => Some(format!(
-                "supervisord does not run, or listens elsewhere: start it with: {start}\n\
+                "supervisord does not run, or listens elsewhere: start it with: {start}, \
                  or compare serverurl in [supervisorctl] with file in [unix_http_server]"
             )),
             Self::UnknownProtocol { .. } | Self::Denied { .. } | Self::Other { .. } => None,
@@ -280,6 +290,14 @@ pub enum Broken {
     Reported(String),
 }
 
+impl Broken {
+    /// What an error of the transport means. What is not HTTP/2 does not make sense as frames.
+    fn of_transport(detail: String) -> Self {
+        let is_foreign = ["frame", "protocol error"].iter().any(|word| detail.contains(word));
+        if is_foreign { Self::Foreign(detail) } else { Self::Lost(detail) }
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -303,9 +321,8 @@ impl From<Status> for Failure {
         if status.code() == tonic::Code::Unauthenticated {
             return Self::Unauthenticated;
         }
-        Self::Broken(match transport_error(&status) {
-            Some(detail) if is_foreign(&detail) => Broken::Foreign(detail),
-            Some(detail) => Broken::Lost(detail),
+        Self::Broken(match std::error::Error::source(&status) {
+            Some(error) => Broken::of_transport(innermost(error)),
             None if status.code() == tonic::Code::Unimplemented => {
                 Broken::Foreign(status.message().to_owned())
             }
@@ -320,16 +337,43 @@ fn reason_of(status: &Status) -> Option<Reason> {
     Reason::from_str_name(&format!("REASON_{name}"))
 }
 
-/// The innermost words of an error that the transport made, not the daemon.
-fn transport_error(status: &Status) -> Option<String> {
-    let mut error = std::error::Error::source(status)?;
+/// The innermost words of an error, where its cause is.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
     while let Some(inner) = error.source() {
         error = inner;
     }
-    Some(error.to_string())
+    error.to_string()
 }
 
-/// Did the other side send something that is not HTTP/2?
-fn is_foreign(detail: &str) -> bool {
-    ["invalid size", "protocol error", "frame"].iter().any(|word| detail.contains(word))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart_as_supervisor_does() {
+        let tcp = |host: &str, port| Some(Address::Tcp(host.to_owned(), port));
+        for (url, expected) in [
+            ("unix:///run/s.sock", Some(Address::Unix(PathBuf::from("/run/s.sock")))),
+            ("http://localhost:9001", tcp("localhost", 9001)),
+            ("http://Localhost", tcp("localhost", 80)),
+            ("http://me:secret@host:1/RPC2?x", tcp("host", 1)),
+            ("http://[::1]:9001/", tcp("::1", 9001)),
+            ("http://host:port", None),
+            ("https://host:1", None),
+            ("localhost:9001", None),
+        ] {
+            assert_eq!(Address::parse(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_status_with_a_reason_is_a_refusal() {
+        let mut status = Status::not_found("no such process");
+        status.metadata_mut().insert(REASON_KEY, "BAD_NAME".parse().unwrap());
+        assert!(matches!(Failure::from(status), Failure::Refused { reason: Reason::BadName, .. }));
+        assert!(matches!(Failure::from(Status::unauthenticated("")), Failure::Unauthenticated));
+        let failure = Failure::from(Status::internal("a bug"));
+        assert!(matches!(failure, Failure::Broken(Broken::Reported(text)) if text == "a bug"));
+    }
 }

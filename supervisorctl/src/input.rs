@@ -44,10 +44,15 @@ impl Input {
         }
     }
 
-    /// The next line, typed without being shown when standard input is a terminal.
+    /// The next line, typed without being shown when standard input is a terminal; `None` also after Ctrl-C, which
+    /// would otherwise leave the terminal mute.
     pub async fn hidden_line(&mut self) -> Option<String> {
         let _restored_when_done = Hidden::new();
-        self.line().await
+        tokio::select! {
+            biased;
+            _interrupt = tokio::signal::ctrl_c() => None,
+            line = self.line() => line,
+        }
     }
 }
 

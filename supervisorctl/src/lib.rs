@@ -12,12 +12,7 @@ pub mod render;
 pub mod session;
 pub mod shell;
 
-use std::{
-    env,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{env, io::Write as _, process::ExitCode};
 
 use args::Invocation;
 use render::exit;
@@ -72,23 +67,4 @@ fn usage_error(problem: &str, program: &str) -> u8 {
     // Nobody is left to tell when stderr is closed: the exit status still says it.
     let _unheard = std::io::stderr().write_all(text.as_bytes());
     exit::INVALID_ARGS
-}
-
-/// `path` made absolute and free of `.`, `..` and a leading `~`, without asking the file system.
-fn normalize(path: &str) -> PathBuf {
-    let home = || env::var_os("HOME").map(PathBuf::from);
-    let expanded = match path.strip_prefix("~/") {
-        Some(rest) => home().map_or_else(|| PathBuf::from(path), |home| home.join(rest)),
-        None => PathBuf::from(path),
-    };
-    let absolute = std::path::absolute(&expanded).unwrap_or(expanded);
-    let mut parts = PathBuf::new();
-    for part in absolute.components() {
-        if part == std::path::Component::ParentDir {
-            parts.pop();
-        } else {
-            parts.push(part);
-        }
-    }
-    if parts.as_os_str().is_empty() { Path::new("/").to_owned() } else { parts }
 }

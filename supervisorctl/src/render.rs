@@ -499,10 +499,10 @@ fn step_words(step: Step) -> Option<&'static str> {
     }
 }
 
-/// Why a command could not be carried out.
-pub fn failure(verb: Verb, failure: &Failure, url: &str) -> Plain {
+/// Why a command could not be carried out. The `cure` stands in the line where Supervisor has no words of its own.
+pub fn failure(verb: Verb, failure: &Failure, url: &str, cure: Option<&str>) -> Plain {
     match failure {
-        Failure::Connect(error) => no_connection(verb, error),
+        Failure::Connect(error) => no_connection(verb, error, cure),
         Failure::Unauthenticated => {
             let words = "Server requires authentication";
             Plain::error(words, "UNAUTHENTICATED", words, Some(exit::GENERIC))
@@ -521,7 +521,7 @@ pub fn failure(verb: Verb, failure: &Failure, url: &str) -> Plain {
 }
 
 /// No connection came about. Commands that look first whether the daemon is up have their own words for it.
-fn no_connection(verb: Verb, error: &ConnectError) -> Plain {
+fn no_connection(verb: Verb, error: &ConnectError, cure: Option<&str>) -> Plain {
     let message = error.to_string();
     let (reason, upcheck_status) = match error {
         ConnectError::Refused { .. } => ("CONNECTION_REFUSED", Some(exit::UNKNOWN)),
@@ -537,7 +537,10 @@ fn no_connection(verb: Verb, error: &ConnectError) -> Plain {
             let text = format!("ERROR: {message} (already shut down?)");
             Plain::error(text, reason, &message, Some(exit::GENERIC))
         }
-        Some(_) | None => Plain::error(format!("error: {message}"), reason, &message, Some(exit::GENERIC)),
+        Some(_) | None => {
+            let cure = cure.map(|cure| format!(": {cure}")).unwrap_or_default();
+            Plain::error(format!("error: {message}{cure}"), reason, &message, Some(exit::GENERIC))
+        }
     }
 }
 
@@ -574,4 +577,165 @@ pub fn quoted(text: &str) -> String {
     }
     quoted.push(quote);
     quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(group: &str, name: &str, state: ProcessState, description: &str) -> Process {
+        Process {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            state: state.into(),
+            description: description.to_owned(),
+            ..Process::default()
+        }
+    }
+
+    #[test]
+    fn status_rows_are_supervisors_to_the_byte() {
+        let long = "averyveryverylongprogramnamethatexceedsthirtychars";
+        let processes = [
+            process("sleeper", "sleeper", ProcessState::Running, "pid 27646, uptime 0:00:29"),
+            process("longstart", "longstart", ProcessState::Starting, ""),
+            process("grp", "gb", ProcessState::Stopped, "Not started"),
+            process("exit1", "exit1", ProcessState::Exited, "Nov 21 01:05 AM"),
+            process("fail", "fail", ProcessState::Fatal, "Exited too quickly (process log may have details)"),
+        ];
+        let width = name_width(&processes);
+        let rows: Vec<String> = processes.iter().map(|process| Row { process, width }.text()).collect();
+        assert_eq!(
+            rows,
+            [
+                "sleeper                          RUNNING   pid 27646, uptime 0:00:29",
+                "longstart                        STARTING  ",
+                "grp:gb                           STOPPED   Not started",
+                "exit1                            EXITED    Nov 21 01:05 AM",
+                "fail                             FATAL     Exited too quickly (process log may have details)",
+            ]
+        );
+        let wide = [process(long, long, ProcessState::Stopped, "Not started")];
+        let row = Row { process: &wide[0], width: name_width(&wide) }.text();
+        assert_eq!(row, format!("{long}   STOPPED   Not started"));
+    }
+
+    #[test]
+    fn status_tells_whether_a_shown_process_is_down() {
+        for (state, status) in [
+            (ProcessState::Stopped, Some(3)),
+            (ProcessState::Starting, None),
+            (ProcessState::Running, None),
+            (ProcessState::Backoff, None),
+            (ProcessState::Stopping, None),
+            (ProcessState::Exited, Some(3)),
+            (ProcessState::Fatal, Some(3)),
+            (ProcessState::Unknown, Some(3)),
+        ] {
+            assert_eq!(
+                Row { process: &process("a", "a", state, ""), width: 33 }.status(),
+                status,
+                "{state:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_reason_has_its_line_and_exit_status_for_every_operation() {
+        use Operation::{Clear, Signal, Start, Stop};
+        for (operation, reason, line, status) in [
+            (Start, Reason::Ok, "g:a: started", None),
+            (Start, Reason::BadName, "g:a: ERROR (no such process)", Some(1)),
+            (Start, Reason::NoFile, "g:a: ERROR (no such file)", Some(1)),
+            (Start, Reason::NotExecutable, "g:a: ERROR (file is not executable)", Some(1)),
+            (Start, Reason::AlreadyStarted, "g:a: ERROR (already started)", None),
+            (Start, Reason::SpawnError, "g:a: ERROR (spawn error)", Some(7)),
+            (Start, Reason::AbnormalTermination, "g:a: ERROR (abnormal termination)", Some(7)),
+            (Start, Reason::Failed, "g:a: ERROR (why)", Some(1)),
+            (Stop, Reason::Ok, "g:a: stopped", None),
+            (Stop, Reason::NotRunning, "g:a: ERROR (not running)", None),
+            (Stop, Reason::Failed, "g:a: ERROR (why)", Some(1)),
+            (Signal, Reason::Ok, "g:a: signalled", None),
+            (Signal, Reason::NotRunning, "g:a: ERROR (not running)", Some(7)),
+            (Signal, Reason::BadSignal, "g:a: ERROR (bad signal name)", Some(1)),
+            (Clear, Reason::Ok, "g:a: cleared", None),
+            (Clear, Reason::Failed, "g:a: ERROR (failed)", Some(1)),
+        ] {
+            let result = ProcessResult {
+                name: "a".to_owned(),
+                group: "g".to_owned(),
+                reason: reason.into(),
+                description: "why".to_owned(),
+                ..ProcessResult::default()
+            };
+            let done = Done { operation, result: &result };
+            assert_eq!((done.text().as_str(), done.status()), (line, status), "{operation:?} {reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_called_as_it_was_asked_for() {
+        for (selector, reason, line, start, stop) in [
+            ("x", Reason::BadName, "x: ERROR (no such process)", 1, 1),
+            ("x:x", Reason::BadName, "x: ERROR (no such process)", 1, 1),
+            ("g:x", Reason::BadName, "g:x: ERROR (no such process)", 1, 1),
+            ("g:*", Reason::BadGroup, "g: ERROR (no such group)", 2, 1),
+            ("g:", Reason::BadGroup, "g: ERROR (no such group)", 2, 1),
+        ] {
+            let name = selector.to_owned();
+            let result = ProcessResult { name, reason: reason.into(), ..ProcessResult::default() };
+            for (operation, status) in [(Operation::Start, start), (Operation::Stop, stop)] {
+                let done = Done { operation, result: &result };
+                assert_eq!((done.text().as_str(), done.status()), (line, Some(status)), "{selector}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_start_keeps_its_cause_for_people() {
+        let result = ProcessResult {
+            name: "a".to_owned(),
+            group: "a".to_owned(),
+            reason: Reason::SpawnError.into(),
+            description: "can't find command '/x'".to_owned(),
+            ..ProcessResult::default()
+        };
+        let done = Done { operation: Operation::Start, result: &result };
+        assert_eq!(done.cause().as_deref(), Some("a: can't find command '/x'"));
+    }
+
+    #[test]
+    fn avail_has_supervisors_columns() {
+        let configuration = ProcessConfiguration {
+            name: "el".to_owned(),
+            group: "el".to_owned(),
+            in_use: true,
+            autostart: true,
+            group_priority: -1,
+            process_priority: 999,
+        };
+        assert_eq!(configuration.text(), "el                               in use    auto      -1:999");
+        let configuration = ProcessConfiguration { in_use: false, autostart: false, ..configuration };
+        assert_eq!(configuration.text(), "el                               avail     manual    -1:999");
+    }
+
+    #[test]
+    fn details_tell_how_a_process_ended() {
+        let mut ended = process("a", "a", ProcessState::Exited, "Nov 21 01:05 AM");
+        (ended.stop, ended.now, ended.exit_status, ended.output_lost) = (100, 160, 3, 7);
+        let text = Details(&ended).text();
+        assert!(text.contains("\n    last end       exit status 3, 60 s ago\n"), "{text}");
+        assert!(text.ends_with("\n    output lost    7 bytes"), "{text}");
+        ended.exit_signal = 9;
+        assert!(Details(&ended).text().contains("last end       signal 9, 60 s ago"));
+    }
+
+    #[test]
+    fn text_is_quoted_as_python_does() {
+        for (text, expected) in
+            [("foo", "'foo'"), ("it's", "\"it's\""), ("\"'", "'\"\\''"), ("a\\", "'a\\\\'")]
+        {
+            assert_eq!(quoted(text), expected);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use supervisord::config::Credentials;
 
 use crate::{
     args::Settings,
-    client::{Client, ConnectError, Rpc},
+    client::{Client, ConnectError, Failure, Rpc},
     input::Input,
     render::{Format, Item, exit},
 };
@@ -108,6 +108,14 @@ impl Session {
         Ok(client.rpc.clone())
     }
 
+    /// What a failure really was, as far as the connection knows.
+    pub async fn explain(&mut self, failure: Failure) -> Failure {
+        match &mut self.client {
+            Some(client) => client.explain(failure).await,
+            None => failure,
+        }
+    }
+
     /// The exit status so far: the last that was not a success.
     pub fn exit_status(&self) -> u8 {
         self.status
@@ -154,11 +162,9 @@ impl Session {
         }
     }
 
-    /// What to do about `error`, given as a hint.
-    pub fn hint_cure(&mut self, error: &ConnectError) {
-        if let Some(cure) = error.cure(self.configuration.as_deref()) {
-            self.hint(&cure);
-        }
+    /// What to do about `error`.
+    pub fn cure(&self, error: &ConnectError) -> Option<String> {
+        error.cure(self.configuration.as_deref())
     }
 
     /// Writes a line.

@@ -1,7 +1,5 @@
 //! `fg`.
 
-use std::{io, pin::Pin};
-
 use supervisor_proto::v1::{
     Channel, FollowLogRequest, ListProcessesRequest, LogChunk, LogSource, Process, ProcessState, Reason,
     WriteStdinRequest,
@@ -36,8 +34,15 @@ pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure>
     let reply = rpc.list_processes(ListProcessesRequest { names: vec![name.to_owned()] }).await?.into_inner();
     match reply.processes.as_slice() {
         [process] if process.state() == ProcessState::Running => {
-            session.print("==> Press Ctrl-C to exit <==");
-            let outcome = connect(session, &mut rpc, name).await;
+            let outcome = tokio::select! {
+                // Ctrl-C first, so that it counts from the moment that the user is told about it.
+                biased;
+                _interrupt = tokio::signal::ctrl_c() => {
+                    session.print("");
+                    Ok(())
+                }
+                outcome = connect(session, &mut rpc, name) => outcome,
+            };
             session.print("Exiting foreground");
             outcome
         }
@@ -74,12 +79,11 @@ struct Foreground {
     stdout: Option<Streaming<LogChunk>>,
     stderr: Option<Streaming<LogChunk>>,
     states: Streaming<Process>,
-    /// Ctrl-C; kept over the events, so that none is missed between them.
-    interrupt: Pin<Box<dyn Future<Output = io::Result<()>>>>,
 }
 
 /// Carries output, input and the news of the process's end until one of them ends it.
 async fn connect(session: &mut Session, rpc: &mut Rpc, name: &str) -> Result<(), Failure> {
+    session.print("==> Press Ctrl-C to exit <==");
     let mut foreground = Foreground {
         stdout: follow(rpc, name, Channel::Stdout).await?,
         stderr: follow(rpc, name, Channel::Stderr).await?,
@@ -87,7 +91,6 @@ async fn connect(session: &mut Session, rpc: &mut Rpc, name: &str) -> Result<(),
             .watch_processes(ListProcessesRequest { names: vec![name.to_owned()] })
             .await?
             .into_inner(),
-        interrupt: Box::pin(tokio::signal::ctrl_c()),
     };
     loop {
         session.flush();
@@ -148,10 +151,6 @@ impl Foreground {
                     return Ok(process?.map_or(Event::Left, |process| Event::State(process.state())));
                 }
                 line = session.input.line() => return Ok(line.map_or(Event::Left, Event::Typed)),
-                _interrupt = &mut self.interrupt => {
-                    session.print("");
-                    return Ok(Event::Left);
-                }
             }
         }
     }

@@ -31,7 +31,7 @@ use supervisord::config::Credentials;
 
 use crate::{
     client::Failure,
-    render::{Format, Plain, exit, failure},
+    render::{Format, Item as _, Plain, exit, failure},
     session::Session,
 };
 
@@ -167,7 +167,7 @@ async fn run_parsed(session: &mut Session, parsed: Parsed<'_>) -> Flow {
     loop {
         let problem = match perform(session, verb, arg).await {
             Ok(flow) => return flow,
-            Err(problem) => problem,
+            Err(problem) => session.explain(problem).await,
         };
         if matches!(problem, Failure::Unauthenticated) && session.interactive {
             session.print("Server requires authentication");
@@ -182,14 +182,17 @@ async fn run_parsed(session: &mut Session, parsed: Parsed<'_>) -> Flow {
 
 /// Tells why a command failed, and what to do about it.
 fn tell(session: &mut Session, verb: Verb, problem: &Failure) {
-    let item = failure(verb, problem, session.url());
-    session.say_failure(&item);
-    match problem {
-        Failure::Connect(error) => session.hint_cure(error),
+    let cure = match problem {
+        Failure::Connect(error) => session.cure(error),
         Failure::Unauthenticated => {
-            session.hint("set username and password in [supervisorctl], or give them with -u and -p");
+            Some("set username and password in [supervisorctl], or give them with -u and -p".to_owned())
         }
-        Failure::Refused { .. } | Failure::Broken(_) => {}
+        Failure::Refused { .. } | Failure::Broken(_) => None,
+    };
+    let item = failure(verb, problem, session.url(), cure.as_deref());
+    session.say_failure(&item);
+    if let Some(cure) = cure.filter(|cure| !item.text().contains(cure.as_str())) {
+        session.hint(&cure);
     }
 }
 
@@ -256,4 +259,28 @@ fn refuse_arguments(session: &mut Session, verb: Verb, arg: &str) -> bool {
         session.say(&Plain::misuse(verb, &message, exit::GENERIC));
     }
     !arg.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_apart_as_supervisor_does() {
+        for (line, expected) in [
+            ("", Parsed::Nothing),
+            ("  ", Parsed::Nothing),
+            (" status  a b ", Parsed::Command(Verb::Status, "a b")),
+            ("status-x", Parsed::Command(Verb::Status, "-x")),
+            ("start:x", Parsed::Command(Verb::Start, ":x")),
+            ("?", Parsed::Command(Verb::Help, "")),
+            ("? start", Parsed::Command(Verb::Help, "start")),
+            ("EOF", Parsed::Command(Verb::Eof, "")),
+            ("Status", Parsed::Unknown("Status")),
+            ("stat", Parsed::Unknown("stat")),
+            ("!ls -l", Parsed::Unknown("!ls -l")),
+        ] {
+            assert_eq!(parse_line(line), expected, "{line:?}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! `tail`, and the reading of logs that it shares with `maintail`.
 
+use std::io::{self, Write as _};
+
 use serde_json::json;
 use supervisor_proto::v1::{Channel, FollowLogRequest, LogSource, ReadLogRequest, Reason};
 
@@ -142,10 +144,23 @@ async fn read(session: &mut Session, bytes: i64, log: Log) -> Result<(), Failure
     Ok(())
 }
 
-/// Prints the end of a log and what is appended to it, until Ctrl-C or the end of the daemon.
+/// Follows a log until Ctrl-C or the end of the daemon.
+async fn follow(session: &mut Session, log: Log) -> Result<(), Failure> {
+    tokio::select! {
+        // Ctrl-C first, so that it counts from the moment that the user is told about it.
+        biased;
+        _interrupt = tokio::signal::ctrl_c() => {
+            session.print("");
+            Ok(())
+        }
+        outcome = pump(session, log) => outcome,
+    }
+}
+
+/// Prints the end of a log and what is appended to it.
 ///
 /// A log that cannot be followed is reported on stderr and is no failure, as in Supervisor.
-async fn follow(session: &mut Session, log: Log) -> Result<(), Failure> {
+async fn pump(session: &mut Session, log: Log) -> Result<(), Failure> {
     if session.format == Format::Text {
         session.print("==> Press Ctrl-C to exit <==");
         session.flush();
@@ -160,17 +175,7 @@ async fn follow(session: &mut Session, log: Log) -> Result<(), Failure> {
         }
         Err(failure) => return Err(failure),
     };
-    // One for all rounds: a Ctrl-C between two of them must not be missed.
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-    loop {
-        let chunk = tokio::select! {
-            chunk = chunks.message() => chunk?,
-            _interrupt = &mut interrupt => {
-                session.print("");
-                return Ok(());
-            }
-        };
-        let Some(chunk) = chunk else { return Ok(()) };
+    while let Some(chunk) = chunks.message().await? {
         match session.format {
             Format::Text => session.write(&chunk.data),
             Format::Json => {
@@ -179,9 +184,10 @@ async fn follow(session: &mut Session, log: Log) -> Result<(), Failure> {
             }
         }
         if !session.flush() {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// Says that a log cannot be followed, with the status that the web interface answers.
@@ -191,5 +197,6 @@ fn complain(session: &Session, path: &str, reason: Reason) {
         Reason::NoFile => 410,
         _unexpected => 500,
     };
-    eprintln!("{}{path} Cannot read, status code {code}", session.url());
+    // Whoever has closed stderr does not want to know.
+    let _unheard = writeln!(io::stderr(), "{}{path} Cannot read, status code {code}", session.url());
 }
