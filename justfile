@@ -49,6 +49,10 @@ differential: release
 services: release
     SUPERVISOR_TEST_SERVICES=1 cargo test --locked -p supervisor-tests --test services -- --nocapture
 
+# etc/ as it is installed, on its usual paths and ports, in namespaces of its own (needs root and the packages)
+installed: release
+    tests/installed.py --bin-dir {{bin}}
+
 # Real configuration files in DIR mean the same to Supervisor and to us
 corpus DIR:
     SUPERVISOR_CORPUS="{{DIR}}" cargo test --locked -p supervisord corpus -- --nocapture
