@@ -23,7 +23,6 @@ KNOWN = {
     "bans": {"multiple-versions", "wildcards", "skip", "deny", "features"},
     "sources": {"unknown-registry", "unknown-git"},
 }
-REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 
 
 def is_allowed(expression, allow):
@@ -122,10 +121,13 @@ def ban_problems(packages, features, policy):
 
 
 def source_problems(packages):
-    """Packages from anywhere but the workspace and the default registry."""
+    """Packages from anywhere but the workspace and the default registry (which `cargo metadata` leaves unnamed)."""
     for package in packages:
-        if package["source"] not in (None, REGISTRY):
+        if not (package["source"] or "registry+").startswith("registry+"):
             yield f"{package['name']}: comes from {package['source']}"
+        for dependency in package["dependencies"]:
+            if dependency["registry"]:
+                yield f"{package['name']}: takes {dependency['name']} from {dependency['registry']}"
 
 
 def main():
