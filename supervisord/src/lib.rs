@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemonize;
 pub mod driver;
 pub mod log;
+pub mod notify;
 pub mod os;
 pub mod output;
 pub mod process;
