@@ -6,6 +6,23 @@
 //!
 //! Source of keys, defaults and accepted forms: Supervisor 4.3.
 
+pub mod ctl;
+pub mod daemon;
+pub mod diff;
+pub mod environment;
+pub mod error;
+pub mod evaluation;
+pub mod expand;
+pub mod groups;
+pub mod ini;
+pub mod keys;
+pub mod load;
+pub mod parse;
+pub mod programs;
+pub mod python;
+pub mod servers;
+pub mod shlex;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
