@@ -10,6 +10,7 @@
 //! daemon's own stdout, say) is slow, programs wait for it as they would without us, but not longer than [`PATIENCE`].
 
 mod ansi;
+pub mod auto;
 pub mod follow;
 mod log;
 pub mod rotate;
@@ -291,6 +292,11 @@ impl Output {
         let Some(stream) = self.streams.get_mut(id.0) else { return };
         stream.released = true;
         self.watch(id.0);
+    }
+
+    /// Pipes that are being read.
+    pub fn streams(&self) -> usize {
+        self.streams.iter().count()
     }
 
     /// When [`Output::handle_timeout`] must next be called, if ever.
