@@ -424,7 +424,7 @@ fn syntax_errors(file: &str, error: &SyntaxError) -> Vec<ConfigError> {
 }
 
 /// The machine that this program runs on.
-struct ThisMachine;
+pub struct ThisMachine;
 
 fn user(found: nix::Result<Option<SystemUser>>) -> Option<User> {
     let found = found.ok().flatten()?;
