@@ -5,14 +5,15 @@
 //! the runtime.
 //!
 //! Where nobody has to look at the bytes they go from pipe to file by `splice`: a daemon killed at any moment loses none.
-//! When a log cannot be written, the data stays in the program's pipe while that is at most half full; beyond
-//! that it is dropped and counted, so that no program ever waits for a disk. When a target other than a file (the
+//! When a log cannot be written, the data stays in the program's pipe while that is at most half full; what a fuller
+//! one holds is dropped and counted, so that no program ever waits for a disk. When a target other than a file (the
 //! daemon's own stdout, say) is slow, programs wait for it as they would without us, but not longer than [`PATIENCE`].
 
 mod ansi;
 pub mod auto;
 pub mod follow;
 mod log;
+mod report;
 pub mod rotate;
 mod slots;
 pub mod syslog;
@@ -33,6 +34,8 @@ use tokio::sync::watch;
 
 use self::follow::Follower;
 use self::log::{Condition, Filter, Log, Moved, Tools};
+pub use self::log::{LogHealth, LogSpec, OpenError};
+pub use self::report::Report;
 use self::slots::{Key, Slots};
 use self::syslog::Syslog;
 use self::writer::{CHUNK, Notice};
@@ -52,6 +55,8 @@ pub struct Output {
     buffer: Vec<u8>,
     /// Until then nothing is read, so that small writes gather in the pipes.
     quiet_until: Option<Instant>,
+    /// When to look again at pipes which hold data that their log does not take.
+    check_at: Option<Instant>,
     reports: VecDeque<Report>,
 }
 
@@ -62,83 +67,6 @@ pub struct LogId(Key);
 /// Names a stream of an [`Output`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(Key);
-
-/// The settings of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSpec {
-    /// The file, device or inherited descriptor (`/dev/stdout`) to write to; `None` = what is read is thrown away.
-    pub file: Option<PathBuf>,
-    /// Mode of a file that has to be created, less the umask.
-    pub mode: u32,
-    /// Size in bytes at which it is rotated, 0 = never. Of no meaning for what is no regular file.
-    pub maxbytes: u64,
-    /// Rotated files to keep.
-    pub backups: u32,
-    /// Send each line to the system log too, after this process name.
-    pub syslog: Option<String>,
-    /// Remove ANSI control sequences.
-    pub strip_ansi: bool,
-}
-
-/// A log that cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot open log {path}: {source}", path = path.display())]
-pub struct OpenError {
-    /// The log.
-    pub path: PathBuf,
-    /// Why not.
-    pub source: io::Error,
-}
-
-/// How a log fares.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogHealth {
-    /// Bytes dropped since the log was added.
-    pub lost: u64,
-    /// What is wrong now.
-    pub error: Option<String>,
-}
-
-/// Something that is to be logged once.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Report {
-    /// Writing started to fail.
-    #[error("cannot write {path}: {error}; what does not fit into the pipe is being dropped", path = path.display())]
-    Failing {
-        /// The log.
-        path: PathBuf,
-        /// Why.
-        error: String,
-    },
-    /// The target has taken nothing for [`PATIENCE`].
-    #[error("{path} takes no output; it is being dropped", path = path.display())]
-    Stuck {
-        /// The log.
-        path: PathBuf,
-    },
-    /// The end of [`Report::Failing`] or [`Report::Stuck`].
-    #[error("writing {path} again; {lost} bytes were lost", path = path.display())]
-    Recovered {
-        /// The log.
-        path: PathBuf,
-        /// Bytes dropped meanwhile.
-        lost: u64,
-    },
-    /// The file had been deleted or replaced under us.
-    #[error("{path} was deleted or replaced; opened it again", path = path.display())]
-    Recreated {
-        /// The log.
-        path: PathBuf,
-    },
-    /// The file has reached its size but cannot be renamed.
-    #[error("cannot rotate {path}: {error}; it goes on growing", path = path.display())]
-    NotRotated {
-        /// The log.
-        path: PathBuf,
-        /// Why.
-        error: String,
-    },
-}
 
 /// The read end of one pipe.
 #[derive(Debug)]
@@ -172,6 +100,7 @@ impl Output {
             syslog: Syslog::new(),
             buffer: Vec::new(),
             quiet_until: None,
+            check_at: None,
             reports: VecDeque::new(),
         })
     }
@@ -306,12 +235,15 @@ impl Output {
             Condition::Failing(retry_at, _) => *retry_at,
             Condition::Good | Condition::Stuck => None,
         });
-        deadlines.chain(self.quiet_until).min()
+        deadlines.chain(self.quiet_until).chain(self.check_at).min()
     }
 
     /// Acts on deadlines at or before `now`; an early call does nothing.
     pub fn handle_timeout(&mut self, now: Moment) {
         self.quiet_until = self.quiet_until.filter(|until| *until > now.mono);
+        if self.check_at.is_some_and(|at| at <= now.mono) {
+            self.check_at = self.shed_all().then(|| now.mono + CHECK);
+        }
         for key in self.troubled.clone() {
             let Some(log) = self.logs.get_mut(key) else { continue };
             match &mut log.condition {
@@ -397,6 +329,8 @@ impl Output {
             Some(Condition::Slow(_)) => true,
             Some(Condition::Stuck | Condition::Failing(Some(_), _)) | None => {
                 self.shed(key, flags.contains(epoll::EventFlags::HUP));
+                // A write that fills a pipe which is not empty is no event until it is through.
+                self.check_at = Some(now.mono + CHECK);
                 true
             }
         }
@@ -519,26 +453,41 @@ impl Output {
         self.wake_followers(&path);
     }
 
-    /// Drops what a pipe holds beyond half of it: all of it when nobody is left to write.
-    fn shed(&mut self, key: Key, is_hung_up: bool) {
+    /// Looks at all pipes whose log takes nothing; true if any holds data.
+    fn shed_all(&mut self) -> bool {
+        let is_shedding =
+            |log: &Log| matches!(log.condition, Condition::Stuck | Condition::Failing(Some(_), _));
+        let streams =
+            self.streams.iter().filter(|(_, stream)| self.logs.get(stream.log).is_some_and(is_shedding));
+        let keys: Vec<Key> = streams.map(|(key, _)| key).collect();
+        keys.into_iter().fold(false, |any, key| self.shed(key, false) || any)
+    }
+
+    /// Drops what a pipe holds if that is more than half of what it can, or if nobody is left to write; true if it holds
+    /// data. It is dropped whole: the next write to an empty pipe is an event for us.
+    fn shed(&mut self, key: Key, is_hung_up: bool) -> bool {
         if self.buffer.is_empty() {
             self.buffer.resize(CHUNK, 0);
         }
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else { return false };
         let is_over = is_hung_up && stream.released;
         let held = rustix::io::ioctl_fionread(&stream.pipe).unwrap_or(0) as usize;
-        let mut excess = if is_over { held } else { held.saturating_sub(stream.capacity / 2) };
-        while excess > 0 {
-            let room = excess.min(self.buffer.len());
-            let Ok(read @ 1..) = rustix::io::read(&stream.pipe, &mut self.buffer[..room]) else { break };
-            excess -= read;
-            if let Some(log) = self.logs.get_mut(stream.log) {
-                log.lost_now += read as u64;
-            }
+        if !is_over && held <= stream.capacity / 2 {
+            return held > 0;
+        }
+        let mut dropped = 0;
+        while dropped < stream.capacity
+            && let Ok(read @ 1..) = rustix::io::read(&stream.pipe, &mut self.buffer)
+        {
+            dropped += read;
+        }
+        if let Some(log) = self.logs.get_mut(stream.log) {
+            log.lost_now += dropped as u64;
         }
         if is_over {
             self.end_stream(key);
         }
+        true
     }
 
     fn end_stream(&mut self, key: Key) {
@@ -643,6 +592,8 @@ fn watch_flags(condition: &Condition) -> epoll::EventFlags {
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between attempts to write a log that fails.
 pub const RETRY: Duration = Duration::from_secs(1);
+/// Time between looks at pipes whose log takes nothing.
+const CHECK: Duration = Duration::from_millis(20);
 /// How long small writes are left to gather.
 const GATHER: Duration = Duration::from_millis(1);
 /// Pipes served in one round, and how many bytes they share.
