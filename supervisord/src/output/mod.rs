@@ -16,6 +16,7 @@ mod log;
 mod report;
 pub mod rotate;
 mod slots;
+mod stream;
 pub mod syslog;
 pub mod tail;
 mod target;
@@ -37,6 +38,7 @@ use self::log::{Condition, Filter, Log, Moved, Tools};
 pub use self::log::{LogHealth, LogSpec, OpenError};
 pub use self::report::Report;
 use self::slots::{Key, Slots};
+use self::stream::{Stream, stream_event, watch_flags};
 use self::syslog::Syslog;
 use self::writer::{CHUNK, Notice};
 use crate::clock::Moment;
@@ -55,6 +57,8 @@ pub struct Output {
     buffer: Vec<u8>,
     /// Until then nothing is read, so that small writes gather in the pipes.
     quiet_until: Option<Instant>,
+    /// Until then small writes are not left to gather: a pipe was found nearly full, its program waits for us.
+    busy_until: Option<Instant>,
     /// When to look again at pipes which hold data that their log does not take.
     check_at: Option<Instant>,
     reports: VecDeque<Report>,
@@ -67,17 +71,6 @@ pub struct LogId(Key);
 /// Names a stream of an [`Output`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(Key);
-
-/// The read end of one pipe.
-#[derive(Debug)]
-struct Stream {
-    pipe: OwnedFd,
-    capacity: usize,
-    log: Key,
-    /// The process it belonged to is gone; others may still hold the pipe.
-    released: bool,
-    filter: Filter,
-}
 
 impl Output {
     /// Nothing captured yet. Must be called within a runtime.
@@ -100,6 +93,7 @@ impl Output {
             syslog: Syslog::new(),
             buffer: Vec::new(),
             quiet_until: None,
+            busy_until: None,
             check_at: None,
             reports: VecDeque::new(),
         })
@@ -189,16 +183,21 @@ impl Output {
         // An error means that nothing is ready; the readiness is then cleared.
         let Ok(count) = count else { return };
         let share = (ROUND_BYTES / count).clamp(CHUNK, MOST);
-        let mut quiet = count < ROUND;
+        let (mut quiet, mut busy) = (count < ROUND, false);
         for event in &events[..count] {
             let (data, flags) = (event.data.u64(), event.flags);
             if data & LOG_EVENT == 0 {
-                quiet &= self.serve(Key::from_u64(data), flags, share, now);
+                let fill = self.serve(Key::from_u64(data), flags, share, now);
+                quiet &= fill < 0.25;
+                busy |= fill > 0.75;
             } else {
                 self.flush(Key::from_u64(data & !LOG_EVENT), now);
             }
         }
-        if quiet {
+        if busy {
+            self.busy_until = Some(now.mono + BUSY);
+        }
+        if quiet && self.busy_until.is_none_or(|until| until <= now.mono) {
             self.quiet_until = Some(now.mono + GATHER);
         }
     }
@@ -318,20 +317,29 @@ impl Output {
         Some(Follower::new(path, backlog, wake))
     }
 
-    /// Serves one ready pipe; true if it had little.
-    fn serve(&mut self, key: Key, flags: epoll::EventFlags, share: usize, now: Moment) -> bool {
-        let Some(stream) = self.streams.get(key) else { return true };
-        let capacity = stream.capacity;
+    /// Serves one ready pipe; how full it was.
+    fn serve(&mut self, key: Key, flags: epoll::EventFlags, share: usize, now: Moment) -> f32 {
+        let Some(stream) = self.streams.get(key) else { return 0.0 };
+        let room = stream.capacity.min(share);
         match self.logs.get(stream.log).map(|log| &log.condition) {
             Some(Condition::Good | Condition::Failing(None, _)) => {
-                self.transfer(key, share, now).is_none_or(|moved| moved < capacity / 4)
+                let mut moved = 0;
+                while moved < room
+                    && let Some(count) = self.transfer(key, room - moved, now)
+                {
+                    moved += count;
+                    if count < CHUNK {
+                        break;
+                    }
+                }
+                moved as f32 / room as f32
             }
-            Some(Condition::Slow(_)) => true,
+            Some(Condition::Slow(_)) => 0.0,
             Some(Condition::Stuck | Condition::Failing(Some(_), _)) | None => {
                 self.shed(key, flags.contains(epoll::EventFlags::HUP));
                 // A write that fills a pipe which is not empty is no event until it is through.
                 self.check_at = Some(now.mono + CHECK);
-                true
+                0.0
             }
         }
     }
@@ -460,7 +468,7 @@ impl Output {
         let streams =
             self.streams.iter().filter(|(_, stream)| self.logs.get(stream.log).is_some_and(is_shedding));
         let keys: Vec<Key> = streams.map(|(key, _)| key).collect();
-        keys.into_iter().fold(false, |any, key| self.shed(key, false) || any)
+        keys.into_iter().filter(|key| self.shed(*key, false)).count() > 0
     }
 
     /// Drops what a pipe holds if that is more than half of what it can, or if nobody is left to write; true if it holds
@@ -574,20 +582,6 @@ impl Output {
     }
 }
 
-fn stream_event(key: Key) -> epoll::EventData {
-    epoll::EventData::new_u64(key.to_u64())
-}
-
-/// Level-triggered while the data can be taken, else edge-triggered: a pipe that has to keep its data does not wake us for it.
-fn watch_flags(condition: &Condition) -> epoll::EventFlags {
-    match condition {
-        Condition::Good | Condition::Failing(None, _) => epoll::EventFlags::IN,
-        Condition::Slow(_) | Condition::Stuck | Condition::Failing(Some(_), _) => {
-            epoll::EventFlags::IN | epoll::EventFlags::ET
-        }
-    }
-}
-
 /// How long a target that is no file may take nothing before output is dropped.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between attempts to write a log that fails.
@@ -596,6 +590,8 @@ pub const RETRY: Duration = Duration::from_secs(1);
 const CHECK: Duration = Duration::from_millis(20);
 /// How long small writes are left to gather.
 const GATHER: Duration = Duration::from_millis(1);
+/// How long they are not, after a pipe was nearly full.
+const BUSY: Duration = Duration::from_millis(50);
 /// Pipes served in one round, and how many bytes they share.
 const ROUND: usize = 64;
 const ROUND_BYTES: usize = 4 << 20;
