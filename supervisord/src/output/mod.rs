@@ -273,7 +273,7 @@ impl Output {
                 errors.push(OpenError { path: file.path().to_path_buf(), source });
             }
         }
-        self.wake_all_followers();
+        self.wakes.values().for_each(announce);
         errors
     }
 
@@ -570,16 +570,12 @@ impl Output {
     }
 
     fn wake_followers(&mut self, path: &Path) {
-        if let Some(sender) = self.wakes.get(path) {
-            sender.send_modify(|news| *news = news.wrapping_add(1));
-        }
+        self.wakes.get(path).into_iter().for_each(announce);
     }
+}
 
-    fn wake_all_followers(&mut self) {
-        for sender in self.wakes.values() {
-            sender.send_modify(|news| *news = news.wrapping_add(1));
-        }
-    }
+fn announce(sender: &watch::Sender<u64>) {
+    sender.send_modify(|news| *news = news.wrapping_add(1));
 }
 
 /// How long a target that is no file may take nothing before output is dropped.
