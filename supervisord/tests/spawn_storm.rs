@@ -36,6 +36,7 @@ fn spawn(spawner: &mut Spawner, argv: &[&str]) -> Result<Child, Step> {
         envp: vec![c"SUPERVISOR_PROCESS_NAME=storm".into()],
         directory: None,
         umask: None,
+        open_files: None,
         identity: None,
         stdin,
         stdout,
