@@ -8,12 +8,27 @@ mod table;
 
 use std::path::PathBuf;
 
-use table::{Id, Name, OPTIONS, Opt};
+use crate::config::{
+    DaemonLog,
+    load::Overrides,
+    parse::{self, Machine},
+    python::{abspath, repr},
+};
+use table::{Id, Name, OPTIONS, Opt, Setting};
 
 pub use table::command;
 
 /// The version of Supervisor whose behaviour this program has; what `-v` prints, because tools read it.
 pub const SUPERVISOR_VERSION: &str = "4.3.0";
+
+/// What the meaning of a value depends on.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Users and directories.
+    pub machine: &'a dyn Machine,
+    /// Working directory, base of relative paths.
+    pub cwd: &'a str,
+}
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +46,8 @@ pub struct Args {
     pub argv0: String,
     /// The configuration file; `None` = the first of the usual places.
     pub configuration: Option<PathBuf>,
-    /// Settings of `[supervisord]` given on the command line, as typed, in the order of the command line.
-    pub settings: Vec<(String, String)>,
+    /// Settings of `[supervisord]` given on the command line.
+    pub overrides: Overrides,
     /// What to do with the configuration.
     pub task: Task,
     /// Whether warnings about the configuration are errors.
@@ -82,7 +97,11 @@ pub fn report(message: &str, argv0: &str) -> String {
 ///
 /// # Errors
 /// Any text of Supervisor's for options that are unknown, incomplete, repeated or have a bad value.
-pub fn parse(argv0: &str, words: &[String]) -> Result<Invocation, UsageError> {
+pub fn parse(
+    argv0: &str,
+    words: &[String],
+    surroundings: &Surroundings<'_>,
+) -> Result<Invocation, UsageError> {
     let (found, rest) = getopt::split(OPTIONS, words).map_err(UsageError)?;
     if !rest.is_empty() {
         return Err(UsageError(format!("positional arguments are not supported: {}", python_list(rest))));
@@ -93,13 +112,10 @@ pub fn parse(argv0: &str, words: &[String]) -> Result<Invocation, UsageError> {
         if let Some(text) = page(&option, argv0)? {
             return Ok(Invocation::Print(text));
         }
-        args.set(&option)?;
+        args.set(&option, surroundings)?;
         // Supervisor checks the value of an option before it notices that the option is a repetition.
         if seen.contains(&option.option.id) {
-            return Err(UsageError(format!(
-                "conflicting command line option {}",
-                python_repr(&option.spelling)
-            )));
+            return Err(UsageError(format!("conflicting command line option {}", repr(&option.spelling))));
         }
         seen.push(option.option.id);
     }
@@ -112,7 +128,7 @@ impl Args {
         Self {
             argv0: argv0.to_owned(),
             configuration: None,
-            settings: Vec::new(),
+            overrides: Overrides::default(),
             task: Task::Supervise,
             strict: false,
             spawn_method: None,
@@ -120,10 +136,10 @@ impl Args {
     }
 
     /// Obeys one option.
-    fn set(&mut self, found: &getopt::Found<'_>) -> Result<(), UsageError> {
+    fn set(&mut self, found: &getopt::Found<'_>, surroundings: &Surroundings<'_>) -> Result<(), UsageError> {
         match found.option.id {
             Id::Configuration => self.configuration = Some(PathBuf::from(found.value)),
-            Id::Setting(setting) => self.settings.push((format!("{setting:?}"), found.value.to_owned())),
+            Id::Setting(setting) => self.override_setting(setting, found, surroundings)?,
             Id::Check => self.task = Task::Check,
             Id::Strict => self.strict = true,
             Id::DumpConfig => {
@@ -135,6 +151,55 @@ impl Args {
                 self.spawn_method = Some(if method == 0 { SpawnMethod::Clone } else { SpawnMethod::Fork });
             }
             Id::ProfileOptions | Id::Help | Id::Version | Id::Man | Id::Completions => {}
+        }
+        Ok(())
+    }
+
+    /// Sets one setting of `[supervisord]`.
+    fn override_setting(
+        &mut self,
+        setting: Setting,
+        found: &getopt::Found<'_>,
+        Surroundings { machine, cwd }: &Surroundings<'_>,
+    ) -> Result<(), UsageError> {
+        let over = &mut self.overrides;
+        let (text, machine) = (found.value, *machine);
+        let invalid = |problem: String| invalid(found, &problem);
+        let absolute = |path: String| PathBuf::from(abspath(cwd, &path));
+        match setting {
+            Setting::Nodaemon => over.nodaemon = Some(true),
+            Setting::Silent => over.silent = Some(true),
+            Setting::Nocleanup => over.nocleanup = Some(true),
+            Setting::StripAnsi => over.strip_ansi = Some(true),
+            // Supervisor looks the user up later, and then does not say which option it was.
+            Setting::User => over.user = Some(parse::user(text, machine).map_err(UsageError)?),
+            Setting::Umask => over.umask = Some(parse::octal(text).map_err(invalid)?),
+            Setting::Directory => {
+                over.directory = Some(parse::existing_directory(text, machine).map_err(invalid)?.into());
+            }
+            Setting::Logfile => {
+                let path = parse::path_in_existing_directory(text, machine).map_err(invalid)?;
+                over.logfile =
+                    Some(if path == "syslog" { DaemonLog::Syslog } else { DaemonLog::File(absolute(path)) });
+            }
+            Setting::LogfileMaxbytes => {
+                over.logfile_maxbytes = Some(parse::byte_size(text).map_err(invalid)?)
+            }
+            Setting::LogfileBackups => {
+                let backups = parse::count(text).map_err(invalid)?;
+                over.logfile_backups = Some(u32::try_from(backups).unwrap_or(u32::MAX));
+            }
+            Setting::Loglevel => over.loglevel = Some(parse::log_level(text).map_err(invalid)?),
+            Setting::Pidfile => {
+                over.pidfile =
+                    Some(absolute(parse::path_in_existing_directory(text, machine).map_err(invalid)?));
+            }
+            Setting::Identifier => over.identifier = Some(text.to_owned()),
+            Setting::Childlogdir => {
+                over.childlogdir = Some(parse::existing_directory(text, machine).map_err(invalid)?.into());
+            }
+            Setting::Minfds => over.minfds = Some(parse::count(text).map_err(invalid)?),
+            Setting::Minprocs => over.minprocs = Some(parse::count(text).map_err(invalid)?),
         }
         Ok(())
     }
@@ -167,7 +232,7 @@ fn one_of(found: &getopt::Found<'_>, allowed: &[&str]) -> Result<usize, UsageErr
 
 /// Supervisor's words for a value that is not accepted.
 fn invalid(found: &getopt::Found<'_>, problem: &str) -> UsageError {
-    UsageError(format!("invalid value for {} {}: {problem}", found.spelling, python_repr(found.value)))
+    UsageError(format!("invalid value for {} {}: {problem}", found.spelling, repr(found.value)))
 }
 
 /// The manual page in roff.
@@ -189,27 +254,8 @@ fn completions(found: &getopt::Found<'_>) -> Result<String, UsageError> {
 
 /// Python's `str(list)` of words.
 fn python_list(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| python_repr(word)).collect();
+    let words: Vec<String> = words.iter().map(|word| repr(word)).collect();
     format!("[{}]", words.join(", "))
-}
-
-/// Python's `repr` of a string, as far as command lines need it.
-fn python_repr(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut out = String::from(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
-            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push(quote);
-    out
 }
 
 #[cfg(test)]

@@ -292,7 +292,7 @@ impl tracing::field::Visit for Message<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             // Writing to a String does not fail.
-            drop(write!(self.0, "{value:?}"));
+            let _ = write!(self.0, "{value:?}");
         }
     }
 }
@@ -328,7 +328,7 @@ fn push_time(line: &mut String, unix: Duration, zone: TimeZone) {
     let milliseconds = i64::try_from(unix.as_millis()).unwrap_or_default();
     let moment = Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone);
     // Writing to a String does not fail.
-    drop(write!(
+    let _ = write!(
         line,
         "{:04}-{:02}-{:02} {:02}:{:02}:{:02},{:03}",
         moment.year(),
@@ -338,7 +338,7 @@ fn push_time(line: &mut String, unix: Duration, zone: TimeZone) {
         moment.minute(),
         moment.second(),
         moment.millisecond(),
-    ));
+    );
 }
 
 #[cfg(test)]

@@ -1,1 +1,617 @@
-//! Harness of the end-to-end tests.
+//! Harness of the end-to-end tests: a temporary directory, a configuration, the real daemon and the real client.
+//!
+//! A test starts a [`Daemon`] with a piece of configuration, steers it with [`Daemon::ctl`], and waits with
+//! [`Daemon::until`] for what it expects to see. Everything that the daemon starts carries a variable that only this
+//! test uses; when the [`Daemon`] is dropped, what still carries it is ended, and nothing else ever is.
+//!
+//! `SUPERVISOR_TEST_BIN_DIR` names a directory with other binaries to test, for example an installation.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the bans are for the product: tests start programs and wait for them by the clock"
+)]
+
+pub mod processes;
+
+use std::{
+    env, fs,
+    fs::File,
+    io::{self, Read},
+    os::unix::{
+        fs::OpenOptionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+pub use nix::sys::signal::Signal;
+use nix::{
+    errno::Errno,
+    sys::wait::{WaitPidFlag, waitpid},
+    unistd::{Pid, geteuid},
+};
+use processes::Process;
+use tempfile::TempDir;
+
+/// Longest wait for anything; generous, because only a failure waits so long.
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// Variable by which the processes of one test are recognised.
+const MARK: &str = "SUPERVISOR_TEST_MARK";
+
+/// In front of every configuration; a later section of the same name adds to it and overrides it.
+const BASE: &str = "\
+[supervisord]
+logfile=$DIR/supervisord.log
+pidfile=$DIR/supervisord.pid
+childlogdir=$DIR
+[unix_http_server]
+file=$DIR/s.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[supervisorctl]
+serverurl=unix://$DIR/s.sock
+";
+
+/// A daemon in its own temporary directory.
+pub struct Daemon {
+    dir: TempDir,
+    mark: String,
+    child: Option<Child>,
+    /// The daemon itself where it is not `child`: daemonized, or inside a namespace.
+    pid: Option<i32>,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Exit status; 128 + signal where one ended it.
+    pub status: i32,
+    /// Standard output, bytes that are no UTF-8 replaced.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// One line of an actor's `record=FILE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Pid of the actor.
+    pub pid: i32,
+    /// When it ran, on the monotonic clock.
+    pub at: Duration,
+}
+
+/// A command that runs beside the test; ended when dropped.
+pub struct Background {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Daemon {
+    /// Writes the configuration; nothing runs yet. `$DIR`, `$ACTOR` and `$MARK` in it are replaced.
+    pub fn prepare(config: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        static SUBREAPER: Once = Once::new();
+        // What outlives a killed daemon must come to us, not escape to init.
+        SUBREAPER.call_once(|| {
+            nix::sys::prctl::set_child_subreaper(true).expect("any process may become a subreaper");
+        });
+        let dir = tempfile::Builder::new().prefix("svt-").tempdir().expect("a temporary directory");
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let daemon = Self { dir, mark: format!("{}-{number}", std::process::id()), child: None, pid: None };
+        // Programs of other users must get at the files of the test.
+        set_mode(daemon.dir.path(), 0o755);
+        daemon.configure(config);
+        daemon
+    }
+
+    /// Starts the daemon in the foreground and waits until it is ready.
+    pub fn start(config: &str) -> Self {
+        let mut daemon = Self::prepare(config);
+        daemon.launch(&[]);
+        daemon
+    }
+
+    /// Replaces the configuration file.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.config_file(), self.expand(&format!("{BASE}{config}")))
+            .expect("writing the configuration");
+    }
+
+    /// Replaces the configuration file, without the usual sections in front.
+    pub fn configure_bare(&self, config: &str) {
+        fs::write(self.config_file(), self.expand(config)).expect("writing the configuration");
+    }
+
+    /// `text` with `$DIR`, `$ACTOR` and `$MARK` (a word that no other test uses) replaced.
+    pub fn expand(&self, text: &str) -> String {
+        text.replace("$DIR", &self.dir.path().display().to_string())
+            .replace("$ACTOR", &actor().display().to_string())
+            .replace("$MARK", &self.mark)
+    }
+
+    /// Starts the daemon in the foreground with more options and waits until it is ready.
+    pub fn launch(&mut self, options: &[&str]) {
+        let mut command = self.command(&binary("supervisord"));
+        command.arg("-n").arg("-c").arg(self.config_file()).args(options);
+        self.run(command);
+    }
+
+    /// Starts the daemon with `prefix` (for example `unshare …`) in front of its command line.
+    /// [`Daemon::pid`] is then the innermost of the processes that run one inside the other.
+    pub fn launch_in(&mut self, prefix: &[&str]) {
+        let mut command = self.command(Path::new(prefix[0]));
+        command.args(&prefix[1..]).arg(binary("supervisord")).arg("-n").arg("-c").arg(self.config_file());
+        self.run(command);
+        let mut pid = self.daemon_pid();
+        while processes::command(pid).contains(prefix[0]) {
+            pid = processes::children(pid)[0];
+        }
+        self.pid = Some(pid);
+    }
+
+    /// Runs `command` as the daemon and waits until it is ready.
+    fn run(&mut self, mut command: Command) {
+        let before = self.count_ready();
+        command.stdout(self.create("daemon.out")).stderr(self.create("daemon.err"));
+        self.child = Some(command.spawn().expect("starting supervisord"));
+        self.until("the daemon to be ready", || {
+            assert!(!self.has_exited(), "supervisord ended instead of starting");
+            self.count_ready() > before
+        });
+    }
+
+    /// How often the log says that the daemon has started.
+    fn count_ready(&self) -> usize {
+        self.log().matches("supervisord started with pid").count()
+    }
+
+    /// Starts the daemon in the background, as its user does; the reply is that of the foreground process.
+    pub fn daemonize(&mut self, options: &[&str]) -> Reply {
+        let mut command = self.command(&binary("supervisord"));
+        command.arg("-c").arg(self.config_file()).args(options);
+        let reply = finish(command);
+        if reply.status == 0 {
+            let pid = self.until_some("the pidfile", || self.read("supervisord.pid").trim().parse().ok());
+            self.pid = Some(pid);
+        }
+        reply
+    }
+
+    /// Runs a second daemon on the same directory, to its end.
+    pub fn supervisord(&self, options: &[&str]) -> Reply {
+        let mut command = self.command(&binary("supervisord"));
+        finish({
+            command.args(options);
+            command
+        })
+    }
+
+    /// Runs `supervisorctl` with these words, divided at blanks.
+    pub fn ctl(&self, line: &str) -> Reply {
+        self.ctl_words(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Runs `supervisorctl` with these words.
+    pub fn ctl_words(&self, words: &[&str]) -> Reply {
+        let mut command = self.ctl_command();
+        command.args(words);
+        finish(command)
+    }
+
+    /// Runs `supervisorctl` with these words and this standard input.
+    pub fn ctl_with_input(&self, words: &[&str], input: &str) -> Reply {
+        let path = self.path("ctl.in");
+        fs::write(&path, input).expect("writing the input");
+        let mut command = self.ctl_command();
+        command.args(words).stdin(File::open(path).expect("the input"));
+        run_to_end(command)
+    }
+
+    /// Starts `supervisorctl` beside the test; its output goes to the file `output` of the directory.
+    pub fn ctl_background(&self, words: &[&str], output: &str) -> Background {
+        let mut command = self.ctl_command();
+        command.args(words).stdin(Stdio::piped()).stdout(self.create(output)).stderr(self.create("ctl.err"));
+        let child = command.spawn().expect("starting supervisorctl");
+        Background { child, output: self.path(output) }
+    }
+
+    /// `supervisorctl -c FILE`, ready for more words.
+    pub fn ctl_command(&self) -> Command {
+        let mut command = self.command(&binary("supervisorctl"));
+        command.arg("-c").arg(self.config_file());
+        command
+    }
+
+    /// A command that carries the mark, in its own process group.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env(MARK, &self.mark).process_group(0).stdin(Stdio::null());
+        command
+    }
+
+    /// A file of the temporary directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.path("supervisord.conf")
+    }
+
+    /// Content of a file, empty when there is none; bytes that are no UTF-8 are replaced.
+    pub fn read(&self, name: &str) -> String {
+        String::from_utf8_lossy(&self.read_bytes(name)).into_owned()
+    }
+
+    /// Content of a file, empty when there is none.
+    pub fn read_bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_default()
+    }
+
+    /// The daemon's own log.
+    pub fn log(&self) -> String {
+        self.read("supervisord.log")
+    }
+
+    /// Makes a FIFO for an actor's `gate=`; [`Daemon::open_gate`] lets one actor pass.
+    pub fn make_gate(&self, name: &str) {
+        let status = Command::new("mkfifo").arg(self.path(name)).status().expect("mkfifo");
+        assert!(status.success(), "mkfifo {name}");
+        set_mode(&self.path(name), 0o666);
+    }
+
+    /// Lets the actors pass that wait at the gate, as soon as one does.
+    pub fn open_gate(&self, name: &str) {
+        self.until("somebody to wait at the gate", || {
+            fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(name)).is_ok()
+        });
+    }
+
+    /// What actors recorded in a file, in order.
+    pub fn starts(&self, name: &str) -> Vec<Start> {
+        let text = self.read(name);
+        text.lines()
+            .filter_map(|line| {
+                let (pid, at) = line.split_once(' ')?;
+                Some(Start { pid: pid.parse().ok()?, at: Duration::from_nanos(at.parse().ok()?) })
+            })
+            .collect()
+    }
+
+    /// Waits until actors have recorded at least `number` starts in a file.
+    pub fn until_starts(&self, name: &str, number: usize) -> Vec<Start> {
+        self.until_some(&format!("{number} starts in {name}"), || {
+            Some(self.starts(name)).filter(|starts| starts.len() >= number)
+        })
+    }
+
+    /// Waits until `condition` holds.
+    pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        self.until_some(what, || condition().then_some(()));
+    }
+
+    /// Waits until `condition` yields something.
+    pub fn until_some<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let end = Instant::now() + BOUND;
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Waits until the daemon's log contains `text`.
+    pub fn until_log(&self, text: &str) {
+        self.until(&format!("the log to say {text:?}"), || self.log().contains(text));
+    }
+
+    /// Waits until a file contains `text`.
+    pub fn until_file(&self, name: &str, text: &str) {
+        self.until(&format!("{name} to contain {text:?}"), || self.read(name).contains(text));
+    }
+
+    /// State of one process, for example `RUNNING`.
+    pub fn state(&self, name: &str) -> String {
+        let reply = self.ctl_words(&["status", name]);
+        reply.stdout.split_whitespace().nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a process is in `state`.
+    pub fn until_state(&self, name: &str, state: &str) {
+        self.until(&format!("{name} to be {state}"), || self.state(name) == state);
+    }
+
+    /// Pid of a process.
+    pub fn process_pid(&self, name: &str) -> i32 {
+        let reply = self.ctl_words(&["pid", name]);
+        reply.stdout.trim().parse().unwrap_or_else(|_| panic!("pid {name}: {reply:?}"))
+    }
+
+    /// One process as `status --format json` shows it.
+    pub fn json(&self, name: &str) -> serde_json::Value {
+        let reply = self.ctl_words(&["--format", "json", "status", name]);
+        let value: serde_json::Value =
+            serde_json::from_str(&reply.stdout).unwrap_or_else(|error| panic!("{error}: {reply:?}"));
+        value["processes"][0].clone()
+    }
+
+    /// Pid of the daemon.
+    pub fn daemon_pid(&self) -> i32 {
+        let child = self.child.as_ref().map(|child| i32::try_from(child.id()).expect("pids are positive"));
+        self.pid.or(child).expect("a daemon was started")
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.daemon_pid(), signal);
+    }
+
+    /// Whether the foreground daemon has ended; its status stays for [`Daemon::wait`].
+    fn has_exited(&self) -> bool {
+        let id = self.child.as_ref().map(|child| i32::try_from(child.id()).expect("pids are positive"));
+        id.is_some_and(|pid| !processes::is_alive(pid))
+    }
+
+    /// Waits until the foreground daemon has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a daemon runs in the foreground");
+        let status =
+            self.until_some("the daemon to end", || child.try_wait().expect("waiting for supervisord"));
+        self.pid = None;
+        status
+    }
+
+    /// Asks the daemon to end with SIGTERM and waits.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    /// Living processes that this test started, the daemon excepted.
+    pub fn programs(&self) -> Vec<Process> {
+        let mut found = self.marked();
+        let daemon = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        found.retain(|process| Some(process.pid) != self.pid && Some(process.pid) != daemon);
+        found
+    }
+
+    /// Living processes that this test started.
+    fn marked(&self) -> Vec<Process> {
+        processes::with_variable(&format!("{MARK}={}", self.mark))
+    }
+
+    /// Waits until no process of this test but the daemon lives.
+    pub fn until_no_programs(&self) {
+        let mut left = Vec::new();
+        let end = Instant::now() + BOUND;
+        while Instant::now() < end {
+            left = self.programs();
+            if left.is_empty() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(3));
+        }
+        panic!("still alive: {left:#?}");
+    }
+
+    /// An empty file for output.
+    fn create(&self, name: &str) -> File {
+        File::create(self.path(name)).expect("creating an output file")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.report();
+        }
+        // The daemon first: it would replace what is ended here.
+        for process in self.daemons_first() {
+            kill(process.pid, Signal::SIGKILL);
+        }
+        if let Some(child) = &mut self.child {
+            // It was killed above, or had ended before.
+            let _ = child.wait();
+        }
+        let end = Instant::now() + BOUND;
+        loop {
+            let left = self.marked();
+            if left.is_empty() || Instant::now() > end {
+                break;
+            }
+            for process in left {
+                kill(process.pid, Signal::SIGKILL);
+                reap(process.pid);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Daemon {
+    /// What is to be ended, the daemon before its programs.
+    fn daemons_first(&self) -> Vec<Process> {
+        let mut all = self.marked();
+        all.sort_by_key(|process| !process.command.contains("supervisord"));
+        all
+    }
+
+    /// Prints what a failure needs for its explanation.
+    fn report(&self) {
+        for name in ["supervisord.conf", "supervisord.log", "daemon.err"] {
+            let text = self.read(name);
+            let start = text.len().saturating_sub(20_000);
+            let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+            eprintln!("--- {name}\n{}", &text[start..]);
+        }
+        eprintln!("--- processes\n{:#?}", self.marked());
+    }
+}
+
+impl Reply {
+    /// Fails the test unless the command printed exactly this on stdout and exited with 0.
+    #[track_caller]
+    pub fn is(&self, stdout: &str) {
+        assert_eq!((self.stdout.as_str(), self.status), (stdout, 0), "stderr: {}", self.stderr);
+    }
+
+    /// Fails the test unless the command printed exactly this on stdout and exited with `status`.
+    #[track_caller]
+    pub fn fails(&self, status: i32, stdout: &str) {
+        assert_eq!((self.stdout.as_str(), self.status), (stdout, status), "stderr: {}", self.stderr);
+    }
+}
+
+impl Background {
+    /// What it has printed so far.
+    pub fn output(&self) -> Vec<u8> {
+        fs::read(&self.output).unwrap_or_default()
+    }
+
+    /// What it has printed so far; bytes that are no UTF-8 are replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.output()).into_owned()
+    }
+
+    /// Writes to its standard input.
+    pub fn input(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().expect("stdin is a pipe");
+        io::Write::write_all(stdin, text.as_bytes()).expect("writing to supervisorctl");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(i32::try_from(self.child.id()).expect("pids are positive"), signal);
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> i32 {
+        let end = Instant::now() + BOUND;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waiting for supervisorctl") {
+                return code(status);
+            }
+            assert!(Instant::now() < end, "waited in vain for supervisorctl to end: {}", self.text());
+            thread::sleep(Duration::from_millis(3));
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Either call fails when it has ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process of the test; one that has gone is left alone.
+pub fn kill(pid: i32, signal: Signal) {
+    assert!(pid > 1, "{pid} is not a process of the test");
+    match nix::sys::signal::kill(Pid::from_raw(pid), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => panic!("kill {pid} {signal}: {error}"),
+    }
+}
+
+/// Takes the exit status of an orphan, if it is ours.
+fn reap(pid: i32) {
+    // It belongs to the daemon, or is not dead yet: both are nothing to reap here.
+    let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+}
+
+/// Whether the tests run as root; where not, says which test does nothing.
+pub fn is_root(test: &str) -> bool {
+    let root = geteuid().is_root();
+    if !root {
+        eprintln!("{test}: not run, it needs root");
+    }
+    root
+}
+
+/// A window of time during which something is measured. Not a way to wait.
+pub fn observe(window: Duration) {
+    thread::sleep(window);
+}
+
+/// The time on the clock of [`Start::at`].
+pub fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).expect("below a second"))
+}
+
+/// Sets the mode of a file.
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod of a file of the test");
+}
+
+/// The scripted child, beside the test.
+pub fn actor() -> PathBuf {
+    profile_dir().join("actor")
+}
+
+/// One of the binaries under test.
+pub fn binary(name: &str) -> PathBuf {
+    let dir = env::var_os("SUPERVISOR_TEST_BIN_DIR").map_or_else(profile_dir, PathBuf::from);
+    let path = dir.join(name);
+    assert!(path.exists(), "{} is missing: run cargo build --workspace", path.display());
+    path
+}
+
+/// `target/PROFILE`: the test runs in its `deps`.
+fn profile_dir() -> PathBuf {
+    let executable = env::current_exe().expect("the path of the test");
+    executable.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+}
+
+/// Runs a command without input to its end.
+fn finish(mut command: Command) -> Reply {
+    command.stdin(Stdio::null());
+    run_to_end(command)
+}
+
+/// Runs a command to its end, within the bound.
+fn run_to_end(mut command: Command) -> Reply {
+    let mut out = tempfile::tempfile().expect("a temporary file");
+    let mut err = tempfile::tempfile().expect("a temporary file");
+    command.stdout(out.try_clone().expect("a descriptor")).stderr(err.try_clone().expect("a descriptor"));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let end = Instant::now() + BOUND;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waiting for a command") {
+            break status;
+        }
+        if Instant::now() > end {
+            // It is our own child; a failure to end it changes nothing about the panic.
+            let _ = child.kill();
+            panic!("{command:?} did not end: {}", text(&mut out));
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    Reply { status: code(status), stdout: text(&mut out), stderr: text(&mut err) }
+}
+
+/// Everything in a file that somebody else wrote through the same descriptor.
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    io::Seek::rewind(file).and_then(|()| file.read_to_end(&mut bytes)).expect("reading output");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Exit status, or 128 + signal.
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+}

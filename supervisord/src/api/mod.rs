@@ -6,6 +6,8 @@
 
 mod accept;
 mod auth;
+pub mod convert;
+pub mod grpc;
 
 use axum::Router;
 use http::StatusCode;

@@ -1,10 +1,90 @@
 //! The command line, compared with what Supervisor 4.3.0 prints.
 
 use super::*;
+use crate::config::{LogLevel, User};
+
+/// A machine with one user, one directory and no surprises.
+struct Plain;
+
+impl Machine for Plain {
+    fn user_by_name(&self, name: &str) -> Option<User> {
+        (name == "root").then(|| User { name: "root".into(), uid: 0, gid: 0 })
+    }
+    fn user_by_id(&self, uid: u32) -> Option<User> {
+        (uid == 0).then(|| User { name: "root".into(), uid: 0, gid: 0 })
+    }
+    fn group_by_name(&self, _: &str) -> Option<u32> {
+        None
+    }
+    fn has_group(&self, _: u32) -> bool {
+        false
+    }
+    fn home(&self, _: Option<&str>) -> Option<String> {
+        None
+    }
+    fn is_directory(&self, path: &str) -> bool {
+        ["/tmp", ".."].contains(&path)
+    }
+    fn own_uid(&self) -> u32 {
+        0
+    }
+}
 
 fn run(words: &[&str]) -> Result<Invocation, String> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    parse("supervisord", &words).map_err(|error| error.0)
+    parse("supervisord", &words, &Surroundings { machine: &Plain, cwd: "/work" }).map_err(|error| error.0)
+}
+
+fn overrides(words: &[&str]) -> Overrides {
+    match run(words) {
+        Ok(Invocation::Run(args)) => args.overrides,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn values_become_typed_settings() {
+    let all = [
+        "-nsktu0",
+        "-m027",
+        "-d",
+        "/tmp",
+        "-l",
+        "d.log",
+        "-y",
+        "1KB",
+        "-z3",
+        "-eBlather",
+        "-j",
+        "../d.pid",
+        "-i",
+        "me",
+        "-q/tmp",
+        "-a",
+        "10",
+        "--minprocs=20",
+    ];
+    let expected = Overrides {
+        nodaemon: Some(true),
+        silent: Some(true),
+        nocleanup: Some(true),
+        strip_ansi: Some(true),
+        user: Plain.user_by_id(0),
+        umask: Some(0o027),
+        directory: Some("/tmp".into()),
+        logfile: Some(DaemonLog::File("/work/d.log".into())),
+        logfile_maxbytes: Some(1024),
+        logfile_backups: Some(3),
+        loglevel: Some(LogLevel::Blather),
+        pidfile: Some("/d.pid".into()),
+        identifier: Some("me".into()),
+        childlogdir: Some("/tmp".into()),
+        minfds: Some(10),
+        minprocs: Some(20),
+    };
+    assert_eq!(overrides(&all), expected);
+    assert_eq!(overrides(&["-l", "syslog"]).logfile, Some(DaemonLog::Syslog));
+    assert_eq!(overrides(&[]), Overrides::default());
 }
 
 /// Command lines that Supervisor refuses, with its words after `Error: `.
@@ -27,6 +107,24 @@ fn refuses_what_supervisor_refuses_in_its_words() {
         (&["-n", "-n"], "conflicting command line option '-n'"),
         (&["-nn"], "conflicting command line option '-n'"),
         (&["-n", "--nodae"], "conflicting command line option '--nodaemon'"),
+        (&["-m", "99"], "invalid value for -m '99': 99 can not be converted to an octal type"),
+        (&["-d", "/no"], "invalid value for -d '/no': /no is not an existing directory"),
+        (&["-q/no"], "invalid value for -q '/no': /no is not an existing directory"),
+        (
+            &["-l", "/no/x"],
+            "invalid value for -l '/no/x': The directory named as part of the path /no/x does not exist",
+        ),
+        (
+            &["--pid=/no/x"],
+            "invalid value for --pidfile '/no/x': The directory named as part of the path /no/x does not exist",
+        ),
+        (&["-y", "1k"], "invalid value for -y '1k': invalid literal for int() with base 10: '1k'"),
+        (&["-z", "x"], "invalid value for -z 'x': invalid literal for int() with base 10: 'x'"),
+        (&["-e", "loud"], "invalid value for -e 'loud': bad logging level name 'loud'"),
+        (&["-a", "1.5"], "invalid value for -a '1.5': invalid literal for int() with base 10: '1.5'"),
+        (&["--minp", ""], "invalid value for --minprocs '': invalid literal for int() with base 10: ''"),
+        (&["-u", "nosuch"], "Invalid user name nosuch"),
+        (&["-u", "12345"], "Invalid user id 12345"),
         (&["-c", "a", "--conf=b"], "conflicting command line option '--configuration'"),
     ];
     for (words, message) in table {

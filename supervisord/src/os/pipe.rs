@@ -83,6 +83,27 @@ pub fn pipe_capacity(pipe: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(fcntl(pipe, FcntlArg::F_GETPIPE_SZ)?.unsigned_abs() as usize)
 }
 
+/// Writes all of `data` to a child's stdin without waiting for the child.
+///
+/// # Errors
+/// `WouldBlock` when there is no room: then nothing was written, or, when the room turned out smaller than the kernel
+/// said, a part. `BrokenPipe` when nobody can read it any more.
+pub fn write_whole(pipe: &OwnedFd, data: &[u8]) -> io::Result<()> {
+    let queued = rustix::io::ioctl_fionread(pipe)?;
+    let capacity = pipe_capacity(pipe.as_fd())? as u64;
+    if queued + data.len() as u64 > capacity {
+        // Room is made where the limits of the user allow it.
+        let wanted = i32::try_from(queued + data.len() as u64).map_err(|_| io::ErrorKind::WouldBlock)?;
+        fcntl(pipe, FcntlArg::F_SETPIPE_SZ(wanted)).map_err(|_| io::ErrorKind::WouldBlock)?;
+    }
+    let mut rest = data;
+    while !rest.is_empty() {
+        let written = nix::unistd::write(pipe, rest)?;
+        rest = &rest[written..];
+    }
+    Ok(())
+}
+
 /// A second open file of the same pipe, with both directions; none where `/proc` is missing, and then the pipe ends
 /// with the daemon.
 fn reopen_read_write(end: BorrowedFd<'_>) -> io::Result<OwnedFd> {

@@ -64,6 +64,35 @@ pub fn read_range(path: &Path, offset: i64, length: i64) -> Result<Vec<u8>, Read
     read(path, &file, start, wanted.min(size - start))
 }
 
+/// A part of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// Offset of the first byte in the file.
+    pub offset: i64,
+    /// Size of the file.
+    pub size: i64,
+}
+
+/// As [`read_range`], but at most the first `limit` bytes of the range, with the place where they stand.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read_window(path: &Path, offset: i64, length: i64, limit: u64) -> Result<Window, ReadError> {
+    if length < 0 || (offset < 0 && length != 0) {
+        return Err(ReadError::BadArguments { offset, length });
+    }
+    let (file, size) = open(path)?;
+    let start = match u64::try_from(offset) {
+        Ok(offset) => offset.min(size),
+        Err(_) => size.saturating_sub(offset.unsigned_abs()),
+    };
+    let wanted = if length == 0 { limit } else { length.unsigned_abs().min(limit) };
+    let data = read(path, &file, start, wanted.min(size - start))?;
+    Ok(Window { data, offset: start.cast_signed(), size: size.cast_signed() })
+}
+
 /// Reads at most `length` bytes at the end of the file, for a client which has seen `offset` bytes of it. A missing file is
 /// an empty one.
 ///

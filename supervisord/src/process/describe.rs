@@ -12,7 +12,7 @@ use crate::clock::Moment;
 pub fn description(process: &Process, now: Moment, zone: &TimeZone) -> String {
     match process.state() {
         ProcessState::Running => {
-            let pid = process.pid().unwrap_or_default();
+            let pid = process.pid().map_or(0, nix::unistd::Pid::as_raw);
             let up =
                 process.spawned_at().map_or(Duration::ZERO, |at| now.mono.saturating_duration_since(at.mono));
             format!("pid {pid}, uptime {}", uptime(up))

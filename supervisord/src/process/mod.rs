@@ -4,12 +4,15 @@
 //! when its replacement may start. Time and what happened are arguments; what shall be done comes out as [`Effect`]s,
 //! which the driver performs. States and their rules are Supervisor 4.3's; the differences are in COMPATIBILITY.md.
 
+pub mod advice;
 pub mod describe;
 pub mod exit;
 mod note;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::defaults as test_defaults;
 
 use std::{
     collections::VecDeque,
@@ -18,6 +21,7 @@ use std::{
 };
 
 pub use exit::Exit;
+pub use nix::unistd::Pid;
 pub use note::Note;
 pub use state::ProcessState;
 
@@ -25,9 +29,6 @@ use crate::{
     clock::Moment,
     config::{AutoRestart, ProgramConfig, StopSignal},
 };
-
-/// A Unix process id.
-pub type Pid = i32;
 
 /// Time that processes left behind by a dead main process get between the stop signal and SIGKILL when a replacement
 /// waits for them; `stopwaitsecs` if that is shorter.
@@ -122,6 +123,15 @@ enum State {
     Unknown {
         pid: Pid,
     },
+}
+
+/// What was found when the main process of a program had ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aftermath {
+    /// Whether processes of the program live on.
+    pub remains: bool,
+    /// What went wrong, when that is known better than "exited too quickly".
+    pub diagnosis: Option<String>,
 }
 
 /// Processes of the program that outlived its main process.
@@ -280,11 +290,11 @@ impl Process {
         self.back_off(now);
     }
 
-    /// Records that the child has been reaped, and whether processes of the program live on.
-    pub fn handle_exit(&mut self, exit: Exit, remains: bool, now: Moment) {
+    /// Records that the child has been reaped, and what was found then.
+    pub fn handle_exit(&mut self, exit: Exit, aftermath: Aftermath, now: Moment) {
         self.ended_at = Some(now);
         self.exit = Some(exit);
-        if remains {
+        if aftermath.remains {
             self.leftovers = Leftovers::Kept;
         }
         let expected = self.is_expected(exit);
@@ -295,7 +305,8 @@ impl Process {
             }
             State::Starting { .. } => {
                 self.note(Note::Exited { exit, expected: false });
-                self.spawn_error = Some("Exited too quickly (process log may have details)".to_owned());
+                let unknown = || "Exited too quickly (process log may have details)".to_owned();
+                self.spawn_error = Some(aftermath.diagnosis.unwrap_or_else(unknown));
                 self.back_off(now);
             }
             State::Running { .. } => self.handle_end_of_running(exit, expected, now),

@@ -47,7 +47,7 @@ pub(crate) fn defaults(name: &str) -> ProgramConfig {
 struct Sim {
     process: Process,
     now: Moment,
-    next_pid: Pid,
+    next_pid: i32,
     child: Option<Pid>,
     leftovers: bool,
     /// Whether the next spawn fails.
@@ -81,8 +81,9 @@ impl Sim {
                     self.process.handle_spawn_failed("can't find command 'x'".to_owned(), self.now);
                 } else {
                     self.next_pid += 1;
-                    self.child = Some(self.next_pid);
-                    self.process.handle_spawned(self.next_pid, self.now);
+                    let pid = Pid::from_raw(self.next_pid);
+                    self.child = Some(pid);
+                    self.process.handle_spawned(pid, self.now);
                 }
             }
             self.seen.push(effect);
@@ -105,7 +106,7 @@ impl Sim {
         self.child = None;
         self.leftovers |= remains;
         let now = self.now;
-        self.process.handle_exit(exit, self.leftovers, now);
+        self.process.handle_exit(exit, Aftermath { remains: self.leftovers, diagnosis: None }, now);
         self.perform();
     }
 

@@ -20,7 +20,7 @@ use shutdown::Shutdown;
 use crate::{
     clock::Moment,
     config::{GroupConfig, StopSignal},
-    process::{Denied, Effect, Exit, Pid, Process},
+    process::{Aftermath, Denied, Effect, Exit, Pid, Process},
 };
 
 /// Names a process for as long as its group is active; never reused.
@@ -267,11 +267,11 @@ impl Supervisor {
         self.with(id, now, |process| process.handle_spawn_failed(problem, now));
     }
 
-    /// Records that the child `pid` has been reaped, and whether processes of its program live on. An exit of a pid
-    /// that is nobody's child (any more) changes nothing.
-    pub fn handle_exit(&mut self, pid: Pid, exit: Exit, remains: bool, now: Moment) {
+    /// Records that the child `pid` has been reaped, and what was found then. An exit of a pid that is nobody's child
+    /// (any more) changes nothing.
+    pub fn handle_exit(&mut self, pid: Pid, exit: Exit, aftermath: Aftermath, now: Moment) {
         if let Some(id) = self.by_pid.remove(&pid) {
-            self.with(id, now, |process| process.handle_exit(exit, remains, now));
+            self.with(id, now, |process| process.handle_exit(exit, aftermath, now));
         }
     }
 

@@ -1,0 +1,84 @@
+//! What `/proc` tells about processes: which are alive, who belongs to whom, what they cost.
+
+use std::{fs, path::PathBuf};
+
+/// A process that has not ended (a zombie has).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its pid.
+    pub pid: i32,
+    /// Its parent.
+    pub ppid: i32,
+    /// Its command line, words joined by blanks.
+    pub command: String,
+}
+
+/// One field of `/proc/PID/stat` after the command, counted as in proc(5): 3 = state.
+fn stat(pid: i32, field: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(field - 3).map(str::to_owned)
+}
+
+/// Whether `pid` exists and is no zombie.
+pub fn is_alive(pid: i32) -> bool {
+    stat(pid, 3).is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+}
+
+/// Whether `pid` has ended and waits to be reaped.
+pub fn is_zombie(pid: i32) -> bool {
+    stat(pid, 3).is_some_and(|state| state == "Z")
+}
+
+/// Parent of `pid`.
+pub fn parent(pid: i32) -> Option<i32> {
+    stat(pid, 4)?.parse().ok()
+}
+
+/// All pids.
+pub fn all() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Children of `pid`, zombies included.
+pub fn children(pid: i32) -> Vec<i32> {
+    all().into_iter().filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+/// Living processes whose environment holds `variable` (`NAME=value`).
+pub fn with_variable(variable: &str) -> Vec<Process> {
+    let mut found = Vec::new();
+    for pid in all() {
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        if environment.split(|b| *b == 0).any(|pair| pair == variable.as_bytes()) && is_alive(pid) {
+            found.push(Process { pid, ppid: parent(pid).unwrap_or(0), command: command(pid) });
+        }
+    }
+    found
+}
+
+/// Command line of `pid`, words joined by blanks; empty when it has gone.
+pub fn command(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = bytes.split(|b| *b == 0).filter(|word| !word.is_empty()).collect();
+    words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// Processor time that `pid` has used, in clock ticks of 10 ms.
+pub fn cpu_ticks(pid: i32) -> u64 {
+    let ticks = |field| stat(pid, field).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+    ticks(14) + ticks(15)
+}
+
+/// How often `pid`'s main thread went to sleep by itself.
+pub fn voluntary_switches(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// What the open descriptors of `pid` refer to.
+pub fn descriptors(pid: i32) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+}
