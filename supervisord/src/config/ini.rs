@@ -164,6 +164,11 @@ impl Reader {
                 entry = None;
             } else if let Some(place) = place {
                 match key_and_value(line.value) {
+                    Some(("", _)) => {
+                        // Python has no key now that an indented line could continue.
+                        entry = None;
+                        bad.push((line.number, line.raw.to_owned()));
+                    }
                     Some((key, value)) => entry = Some(self.section(place).set(key, value, &file, &line)),
                     None => bad.push((line.number, line.raw.to_owned())),
                 }
@@ -354,8 +359,7 @@ fn header(line: &str) -> Option<&str> {
 /// Splits at the first `=` or `:`.
 fn key_and_value(line: &str) -> Option<(&str, &str)> {
     let at = line.find(['=', ':'])?;
-    let key = rstrip(&line[..at]);
-    (!key.is_empty()).then(|| (key, strip(&line[at + 1..])))
+    Some((rstrip(&line[..at]), strip(&line[at + 1..])))
 }
 
 /// Writes `text` so that `rust-ini` gives it back whatever is in it: everything with a meaning there, now or with
