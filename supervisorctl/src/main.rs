@@ -1,2 +1,7 @@
-//! Steers supervisord.
-fn main() {}
+//! Steers supervisord. All of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    supervisorctl::main()
+}

@@ -1,2 +1,37 @@
-//! supervisord.
-fn main() {}
+//! `supervisord`: command line → configuration → daemon → runtime → driver → exit status.
+//!
+//! Synchronous, because a process must fork before it has threads. What each step prints is in `launch`.
+
+use std::process::ExitCode;
+
+use supervisord::{
+    driver,
+    launch::{self, Ended},
+    notify::ServiceManager,
+    startup::Start,
+};
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(ExitCode::from)
+}
+
+/// All steps; `Err` is an end before there was a daemon.
+fn run() -> Result<ExitCode, Ended> {
+    let args = launch::command_line()?;
+    let loaded = launch::configuration(&args)?;
+    // Programs must not inherit the way to the service manager; without one, nobody is told.
+    let manager = ServiceManager::take_from_environment().unwrap_or_default();
+    let ready = launch::detach(&loaded, manager)?;
+    launch::run(loaded, args, ready, serve)
+}
+
+/// Supervises until everything has been stopped by request.
+async fn serve(start: Start) -> ExitCode {
+    match driver::run(start).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,138 @@
-//! Stub.
+//! Signals to the daemon, as a stream of typed requests.
+//!
+//! Owns the handlers. What a signal leads to is decided by the driver; the only reaper is in `os`.
+//!
+//! SIGPIPE is ignored by Rust's start-up code, and every other signal keeps its default action. The handlers are
+//! explicit, so they also work for a daemon that is process 1, where the kernel drops signals without a handler.
+
+use std::{fmt, io};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What a signal asks the daemon to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DaemonSignal {
+    /// Stop everything and end: TERM, INT, QUIT.
+    Terminate(Termination),
+    /// Read the configuration again and start anew: HUP.
+    Hangup,
+    /// Close and open all log files: USR2.
+    ReopenLogs,
+    /// A child changed state: CHLD. Several deaths may be one signal.
+    ChildExited,
+}
+
+/// Which signal asked the daemon to end; displayed as its name, for example `SIGTERM`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Termination {
+    /// SIGTERM
+    Term,
+    /// SIGINT
+    Int,
+    /// SIGQUIT
+    Quit,
+}
+
+impl fmt::Display for Termination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Term => "SIGTERM",
+            Self::Int => "SIGINT",
+            Self::Quit => "SIGQUIT",
+        })
+    }
+}
+
+/// The stream of signals. Handlers stay installed for the life of the process.
+#[derive(Debug)]
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+    hangup: Signal,
+    child: Signal,
+    reopen: Signal,
+    unused: Signal,
+}
+
+impl Signals {
+    /// Installs the handlers; needs a running runtime.
+    ///
+    /// # Errors
+    /// What `sigaction` reports.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            child: signal(SignalKind::child())?,
+            reopen: signal(SignalKind::user_defined2())?,
+            unused: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// The next signal. Equal signals that came while nobody waited are one.
+    ///
+    /// Cancel-safe: a signal is taken only by the call that returns it.
+    pub async fn next(&mut self) -> DaemonSignal {
+        loop {
+            // Each branch is cancel-safe (`Signal::recv`). Biased, so that an exit request is never starved by
+            // a storm of children.
+            let received = tokio::select! {
+                biased;
+                _ = self.term.recv() => DaemonSignal::Terminate(Termination::Term),
+                _ = self.int.recv() => DaemonSignal::Terminate(Termination::Int),
+                _ = self.quit.recv() => DaemonSignal::Terminate(Termination::Quit),
+                _ = self.hangup.recv() => DaemonSignal::Hangup,
+                _ = self.reopen.recv() => DaemonSignal::ReopenLogs,
+                _ = self.child.recv() => DaemonSignal::ChildExited,
+                // Without a handler it would kill the daemon, as it kills Supervisor.
+                _ = self.unused.recv() => {
+                    crate::blat!("received SIGUSR1 indicating nothing");
+                    continue;
+                }
+            };
+            return received;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal as Number, raise};
+
+    use super::*;
+
+    /// One test, because handlers and signals belong to the whole process.
+    #[tokio::test]
+    async fn every_signal_becomes_its_request_and_none_is_lost() {
+        let mut signals = Signals::install().unwrap();
+        let table = [
+            (Number::SIGTERM, DaemonSignal::Terminate(Termination::Term)),
+            (Number::SIGINT, DaemonSignal::Terminate(Termination::Int)),
+            (Number::SIGQUIT, DaemonSignal::Terminate(Termination::Quit)),
+            (Number::SIGHUP, DaemonSignal::Hangup),
+            (Number::SIGUSR2, DaemonSignal::ReopenLogs),
+        ];
+        for (number, expected) in table {
+            raise(number).unwrap();
+            // The harness and other tests may have children: their signal is not the subject here.
+            let received = loop {
+                match signals.next().await {
+                    DaemonSignal::ChildExited => {}
+                    other => break other,
+                }
+            };
+            assert_eq!(received, expected);
+        }
+        raise(Number::SIGUSR1).unwrap();
+        raise(Number::SIGCHLD).unwrap();
+        assert_eq!(signals.next().await, DaemonSignal::ChildExited);
+    }
+
+    #[test]
+    fn termination_is_displayed_by_name() {
+        assert_eq!(Termination::Quit.to_string(), "SIGQUIT");
+    }
+}

@@ -6,6 +6,23 @@
 //!
 //! Source of keys, defaults and accepted forms: Supervisor 4.3.
 
+pub mod ctl;
+pub mod daemon;
+pub mod diff;
+pub mod environment;
+pub mod error;
+pub mod evaluation;
+pub mod expand;
+pub mod groups;
+pub mod ini;
+pub mod keys;
+pub mod load;
+pub mod parse;
+pub mod programs;
+pub mod python;
+pub mod servers;
+pub mod shlex;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
@@ -359,7 +376,8 @@ impl StopSignal {
 
     /// Its name as Supervisor prints it: `SIGTERM`, or `signal 40`.
     pub fn name(self) -> String {
-        Signal::try_from(self.0).map_or_else(|_| format!("signal {}", self.0), |signal| signal.as_str().to_owned())
+        Signal::try_from(self.0)
+            .map_or_else(|_| format!("signal {}", self.0), |signal| signal.as_str().to_owned())
     }
 }
 
@@ -377,4 +395,3 @@ pub struct CtlConfig {
     /// Key `history_file`, default none.
     pub history_file: Option<PathBuf>,
 }
-

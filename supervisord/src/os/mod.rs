@@ -1,1 +1,18 @@
-//! Stub.
+//! Linux: everything that needs more than the standard library offers. All `unsafe` of the project is below here.
+//!
+//! Nothing in this module decides anything: it performs, and returns typed results. What to do about them is decided by
+//! `process`, `supervisor` and `driver`.
+
+mod child;
+pub mod environment;
+pub mod family;
+pub mod limits;
+pub mod listen;
+pub mod pipe;
+pub mod reap;
+pub mod signal;
+pub mod spawn;
+pub mod users;
+
+pub use nix::errno::Errno;
+pub use nix::unistd::Pid;

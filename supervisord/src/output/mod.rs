@@ -1,1 +1,657 @@
-//! Stub.
+//! What programs write: from their pipes to their logs, unchanged, in order, exactly once.
+//!
+//! [`Output`] owns every captured stream and its log. One task owns it and calls it; nothing here spawns a task, takes a
+//! lock or blocks. All pipes hang on one nested epoll, so an idle stream costs neither a wake-up nor a registration with
+//! the runtime.
+//!
+//! Where nobody has to look at the bytes they go from pipe to file by `splice`: a daemon killed at any moment loses none.
+//! When a log cannot be written, the data stays in the program's pipe while that is at most half full; beyond
+//! that it is dropped and counted, so that no program ever waits for a disk. When a target other than a file (the
+//! daemon's own stdout, say) is slow, programs wait for it as they would without us, but not longer than [`PATIENCE`].
+
+mod ansi;
+pub mod auto;
+pub mod follow;
+mod log;
+pub mod rotate;
+mod slots;
+pub mod syslog;
+pub mod tail;
+pub(crate) mod target;
+pub mod writer;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use self::follow::Follower;
+use self::log::{Condition, Filter, Log, Moved, Tools};
+use self::slots::{Key, Slots};
+use self::syslog::Syslog;
+use self::writer::{CHUNK, Notice};
+use crate::clock::Moment;
+
+/// All captured streams and the logs they go to.
+#[derive(Debug)]
+pub struct Output {
+    epoll: AsyncFd<OwnedFd>,
+    streams: Slots<Stream>,
+    logs: Slots<Log>,
+    /// Logs that are not in good condition.
+    troubled: Vec<Key>,
+    /// Who waits for news of a file, by its path.
+    wakes: HashMap<PathBuf, watch::Sender<u64>>,
+    syslog: Syslog,
+    buffer: Vec<u8>,
+    /// Until then nothing is read, so that small writes gather in the pipes.
+    quiet_until: Option<Instant>,
+    reports: VecDeque<Report>,
+}
+
+/// Names a log of an [`Output`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(Key);
+
+/// Names a stream of an [`Output`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamId(Key);
+
+/// The settings of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSpec {
+    /// The file, device or inherited descriptor (`/dev/stdout`) to write to; `None` = what is read is thrown away.
+    pub file: Option<PathBuf>,
+    /// Mode of a file that has to be created, less the umask.
+    pub mode: u32,
+    /// Size in bytes at which it is rotated, 0 = never. Of no meaning for what is no regular file.
+    pub maxbytes: u64,
+    /// Rotated files to keep.
+    pub backups: u32,
+    /// Send each line to the system log too, after this process name.
+    pub syslog: Option<String>,
+    /// Remove ANSI control sequences.
+    pub strip_ansi: bool,
+}
+
+/// A log that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open log {path}: {source}", path = path.display())]
+pub struct OpenError {
+    /// The log.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// How a log fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogHealth {
+    /// Bytes dropped since the log was added.
+    pub lost: u64,
+    /// What is wrong now.
+    pub error: Option<String>,
+}
+
+/// Something that is to be logged once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Report {
+    /// Writing started to fail.
+    #[error("cannot write {path}: {error}; what does not fit into the pipe is being dropped", path = path.display())]
+    Failing {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// The target has taken nothing for [`PATIENCE`].
+    #[error("{path} takes no output; it is being dropped", path = path.display())]
+    Stuck {
+        /// The log.
+        path: PathBuf,
+    },
+    /// The end of [`Report::Failing`] or [`Report::Stuck`].
+    #[error("writing {path} again; {lost} bytes were lost", path = path.display())]
+    Recovered {
+        /// The log.
+        path: PathBuf,
+        /// Bytes dropped meanwhile.
+        lost: u64,
+    },
+    /// The file had been deleted or replaced under us.
+    #[error("{path} was deleted or replaced; opened it again", path = path.display())]
+    Recreated {
+        /// The log.
+        path: PathBuf,
+    },
+    /// The file has reached its size but cannot be renamed.
+    #[error("cannot rotate {path}: {error}; it goes on growing", path = path.display())]
+    NotRotated {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+}
+
+/// The read end of one pipe.
+#[derive(Debug)]
+struct Stream {
+    pipe: OwnedFd,
+    capacity: usize,
+    log: Key,
+    /// The process it belonged to is gone; others may still hold the pipe.
+    released: bool,
+    filter: Filter,
+}
+
+impl Output {
+    /// Nothing captured yet. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// Those of `epoll_create` and of registering it.
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        #[allow(
+            deprecated,
+            reason = "its successor is unsafe since `AsRawFd` types may lie; an `OwnedFd` owns a valid descriptor for its whole life"
+        )]
+        let epoll = AsyncFd::with_interest(epoll, Interest::READABLE)?;
+        Ok(Self {
+            epoll,
+            streams: Slots::new(),
+            logs: Slots::new(),
+            troubled: Vec::new(),
+            wakes: HashMap::new(),
+            syslog: Syslog::new(),
+            buffer: Vec::new(),
+            quiet_until: None,
+            reports: VecDeque::new(),
+        })
+    }
+
+    /// Adds a log; opens nothing yet.
+    pub fn add_log(&mut self, spec: LogSpec) -> LogId {
+        LogId(self.logs.insert(Log::new(spec)))
+    }
+
+    /// Changes a log's settings, also while it is written to.
+    pub fn update_log(&mut self, id: LogId, spec: LogSpec) {
+        let Some(log) = self.logs.get_mut(id.0) else { return };
+        if log.update(spec) {
+            self.close(id.0);
+        }
+    }
+
+    /// Forgets a log. Streams that still write to it go on until they end.
+    pub fn remove_log(&mut self, id: LogId) {
+        if let Some(log) = self.logs.get_mut(id.0) {
+            log.removed = true;
+            self.forget_unused(id.0);
+        }
+    }
+
+    /// Makes sure that the log is open and that its path leads to it: to be called before each spawn.
+    ///
+    /// # Errors
+    /// The path and why it cannot be opened.
+    pub fn open(&mut self, id: LogId) -> Result<(), OpenError> {
+        let Some(log) = self.logs.get_mut(id.0) else { return Ok(()) };
+        if log.open()?
+            && let Some(path) = log.path().map(Path::to_path_buf)
+        {
+            self.wake_followers(&path);
+            self.reports.push_back(Report::Recreated { path });
+        }
+        Ok(())
+    }
+
+    /// Captures a pipe from now on. `pipe` is a read end which is non-blocking.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`; `NotFound` for a log that was removed.
+    pub fn attach(&mut self, pipe: OwnedFd, id: LogId) -> io::Result<StreamId> {
+        let log = self.logs.get_mut(id.0).ok_or(io::ErrorKind::NotFound)?;
+        let capacity = rustix::pipe::fcntl_getpipe_size(&pipe)?;
+        let flags = watch_flags(&log.condition);
+        let stream = Stream { pipe, capacity, log: id.0, released: false, filter: Filter::default() };
+        log.streams += 1;
+        let key = self.streams.insert(stream);
+        let stream = self.streams.get(key).expect("just inserted");
+        if let Err(error) = epoll::add(&self.epoll, &stream.pipe, stream_event(key), flags) {
+            self.end_stream(key);
+            return Err(error.into());
+        }
+        Ok(StreamId(key))
+    }
+
+    /// Waits until [`Output::pump`] has something to do. Cancel-safe.
+    pub async fn ready(&self) {
+        if self.quiet_until.is_some() {
+            // `poll_timeout` tells when to go on.
+            return std::future::pending().await;
+        }
+        if self.epoll.readable().await.is_err() {
+            // Only happens while the runtime shuts down.
+            std::future::pending().await
+        }
+    }
+
+    /// Serves the pipes that have data, each with a bounded amount.
+    pub fn pump(&mut self, now: Moment) {
+        if self.quiet_until.is_some_and(|until| now.mono < until) {
+            return;
+        }
+        self.quiet_until = None;
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; ROUND];
+        let count = self.epoll.try_io(Interest::READABLE, |epoll| {
+            match epoll::wait(epoll, &mut events, Some(&Timespec::default()))? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            }
+        });
+        // An error means that nothing is ready; the readiness is then cleared.
+        let Ok(count) = count else { return };
+        let share = (ROUND_BYTES / count).clamp(CHUNK, MOST);
+        let mut quiet = count < ROUND;
+        for event in &events[..count] {
+            let (data, flags) = (event.data.u64(), event.flags);
+            if data & LOG_EVENT == 0 {
+                quiet &= self.serve(Key::from_u64(data), flags, share, now);
+            } else {
+                self.flush(Key::from_u64(data & !LOG_EVENT), now);
+            }
+        }
+        if quiet {
+            self.quiet_until = Some(now.mono + GATHER);
+        }
+    }
+
+    /// Moves everything that is in the pipe now. To be called when the main process has died, before that is told to
+    /// anyone: its last words are in the log then.
+    pub fn drain(&mut self, id: StreamId, now: Moment) {
+        let Some(stream) = self.streams.get(id.0) else { return };
+        let mut left = rustix::io::ioctl_fionread(&stream.pipe).unwrap_or(0) as usize;
+        while left > 0 {
+            match self.transfer(id.0, left.min(MOST), now) {
+                Some(moved @ 1..) => left -= moved.min(left),
+                Some(0) | None => return,
+            }
+        }
+    }
+
+    /// Tells that the main process is gone. The pipe is read on for others that hold it, until the last one closes it.
+    pub fn release(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id.0) else { return };
+        stream.released = true;
+        self.watch(id.0);
+    }
+
+    /// Pipes that are being read.
+    pub fn streams(&self) -> usize {
+        self.streams.iter().count()
+    }
+
+    /// When [`Output::handle_timeout`] must next be called, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadlines = self.troubled.iter().filter_map(|key| match &self.logs.get(*key)?.condition {
+            Condition::Slow(until) => Some(*until),
+            Condition::Failing(retry_at, _) => *retry_at,
+            Condition::Good | Condition::Stuck => None,
+        });
+        deadlines.chain(self.quiet_until).min()
+    }
+
+    /// Acts on deadlines at or before `now`; an early call does nothing.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        self.quiet_until = self.quiet_until.filter(|until| *until > now.mono);
+        for key in self.troubled.clone() {
+            let Some(log) = self.logs.get_mut(key) else { continue };
+            match &mut log.condition {
+                Condition::Slow(until) if *until <= now.mono => {
+                    log.condition = Condition::Stuck;
+                    let report =
+                        Report::Stuck { path: log.path().map(Path::to_path_buf).unwrap_or_default() };
+                    self.reports.push_back(report);
+                    self.watch_streams_of(key);
+                }
+                Condition::Failing(retry_at @ Some(_), _) if retry_at.is_some_and(|at| at <= now.mono) => {
+                    *retry_at = None;
+                    self.flush(key, now);
+                    self.watch_streams_of(key);
+                }
+                Condition::Good | Condition::Slow(_) | Condition::Stuck | Condition::Failing(..) => {}
+            }
+        }
+    }
+
+    /// Opens all open log files again, after others renamed them. Returns those which cannot be: they stay as they were.
+    pub fn reopen_all(&mut self) -> Vec<OpenError> {
+        let mut errors = Vec::new();
+        for log in self.logs.values_mut() {
+            if let Some(file) = log.file_mut()
+                && let Err(source) = file.reopen()
+            {
+                errors.push(OpenError { path: file.path().to_path_buf(), source });
+            }
+        }
+        self.wake_all_followers();
+        errors
+    }
+
+    /// Empties a log, also that of a process which is not running. Rotated files stay.
+    ///
+    /// # Errors
+    /// Those of `unlink` and `open`.
+    pub fn clear(&mut self, id: LogId) -> io::Result<()> {
+        let Some(log) = self.logs.get_mut(id.0) else { return Ok(()) };
+        log.clear()?;
+        self.follow_rename(id.0);
+        Ok(())
+    }
+
+    /// Where a log is.
+    pub fn path(&self, id: LogId) -> Option<&Path> {
+        self.logs.get(id.0)?.path()
+    }
+
+    /// How a log fares.
+    pub fn health(&self, id: LogId) -> LogHealth {
+        let Some(log) = self.logs.get(id.0) else { return LogHealth::default() };
+        let error = match &log.condition {
+            Condition::Good | Condition::Slow(_) => None,
+            Condition::Stuck => Some("takes no output".to_owned()),
+            Condition::Failing(_, error) => Some(error.clone()),
+        };
+        LogHealth { lost: log.lost_before + log.lost_now, error }
+    }
+
+    /// Takes the next thing to be logged.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// Follows a log file, beginning `backlog` bytes before its end; `None` if it is no regular file.
+    pub fn follow(&mut self, id: LogId, backlog: u64) -> Option<Follower> {
+        let path = log::followable(self.path(id)?)?;
+        self.wakes.retain(|_, sender| sender.receiver_count() > 0);
+        let wake = self.wakes.entry(path.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe();
+        Some(Follower::new(path, backlog, wake))
+    }
+
+    /// Serves one ready pipe; true if it had little.
+    fn serve(&mut self, key: Key, flags: epoll::EventFlags, share: usize, now: Moment) -> bool {
+        let Some(stream) = self.streams.get(key) else { return true };
+        let capacity = stream.capacity;
+        match self.logs.get(stream.log).map(|log| &log.condition) {
+            Some(Condition::Good | Condition::Failing(None, _)) => {
+                self.transfer(key, share, now).is_none_or(|moved| moved < capacity / 4)
+            }
+            Some(Condition::Slow(_)) => true,
+            Some(Condition::Stuck | Condition::Failing(Some(_), _)) | None => {
+                self.shed(key, flags.contains(epoll::EventFlags::HUP));
+                true
+            }
+        }
+    }
+
+    /// Moves up to `limit` bytes from a pipe to its log; `None` when the stream or the log is done for now.
+    fn transfer(&mut self, key: Key, limit: usize, now: Moment) -> Option<usize> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(CHUNK, 0);
+        }
+        let stream = self.streams.get_mut(key)?;
+        let log_key = stream.log;
+        let log = self.logs.get_mut(log_key)?;
+        if !matches!(log.condition, Condition::Good | Condition::Failing(None, _)) {
+            return None;
+        }
+        let tools = Tools { buffer: &mut self.buffer, filter: &mut stream.filter, syslog: &mut self.syslog };
+        let moved = log.take(&stream.pipe, limit, tools);
+        let count = if let Moved::Bytes(count) = moved { Some(count) } else { None };
+        let ended = matches!(moved, Moved::End);
+        self.settle(log_key, moved, now);
+        if ended {
+            self.end_stream(key);
+        }
+        count
+    }
+
+    /// Writes what a log had to keep back.
+    fn flush(&mut self, key: Key, now: Moment) {
+        if let Some(log) = self.logs.get_mut(key) {
+            let moved = log.flush();
+            self.settle(key, moved, now);
+        }
+    }
+
+    /// Draws the conclusions for a log from what became of an attempt to write to it.
+    fn settle(&mut self, key: Key, moved: Moved, now: Moment) {
+        let Some(log) = self.logs.get_mut(key) else { return };
+        match moved {
+            Moved::Nothing | Moved::End => {}
+            Moved::Bytes(_) => {
+                if !self.wakes.is_empty()
+                    && let Some(path) = log.path().map(Path::to_path_buf)
+                {
+                    self.wake_followers(&path);
+                }
+                self.recover(key);
+            }
+            Moved::Blocked(taken) => {
+                if taken > 0 {
+                    self.recover(key);
+                }
+                self.wait_for_target(key, now);
+            }
+            Moved::Failed(error) => {
+                if !matches!(log.condition, Condition::Failing(..)) {
+                    let path = log.path().map(Path::to_path_buf).unwrap_or_default();
+                    self.reports.push_back(Report::Failing { path, error: error.to_string() });
+                }
+                self.condemn(key, Condition::Failing(Some(now.mono + RETRY), error.to_string()));
+            }
+        }
+        self.handle_notice(key);
+    }
+
+    fn condemn(&mut self, key: Key, condition: Condition) {
+        let Some(log) = self.logs.get_mut(key) else { return };
+        log.condition = condition;
+        if !self.troubled.contains(&key) {
+            self.troubled.push(key);
+        }
+        self.watch_streams_of(key);
+    }
+
+    /// A log has taken data: if it was in trouble it is not any more.
+    fn recover(&mut self, key: Key) {
+        let Some(log) = self.logs.get_mut(key) else { return };
+        let path = match log.condition {
+            Condition::Good => return,
+            Condition::Slow(_) => None,
+            Condition::Stuck | Condition::Failing(..) => log.path().map(Path::to_path_buf),
+        };
+        log.condition = Condition::Good;
+        let lost = std::mem::take(&mut log.lost_now);
+        log.lost_before += lost;
+        if let Some(stream) = log.stream() {
+            // It is registered only if it was slow.
+            let _ = epoll::delete(&self.epoll, stream);
+        }
+        self.reports.extend(path.map(|path| Report::Recovered { path, lost }));
+        self.troubled.retain(|other| *other != key);
+        self.watch_streams_of(key);
+    }
+
+    fn handle_notice(&mut self, key: Key) {
+        let Some(log) = self.logs.get_mut(key) else { return };
+        let Some(notice) = log.take_notice() else { return };
+        let path = log.path().map(Path::to_path_buf).unwrap_or_default();
+        match notice {
+            Notice::Rotated => self.follow_rename(key),
+            Notice::Recreated => {
+                self.reports.push_back(Report::Recreated { path });
+                self.follow_rename(key);
+            }
+            Notice::NotRotated(error) => {
+                self.reports.push_back(Report::NotRotated { path, error: error.to_string() });
+            }
+        }
+    }
+
+    /// A log's path leads to a new file: other logs at the same path go along.
+    fn follow_rename(&mut self, key: Key) {
+        let Some(path) = self.logs.get(key).and_then(Log::path).map(Path::to_path_buf) else { return };
+        for log in self.logs.values_mut().filter(|log| log.path() == Some(&path)) {
+            if let Some(file) = log.file_mut() {
+                // On an error it goes on with the file it has; the next rotation or spawn tries again.
+                let _ = file.reopen_if_replaced();
+            }
+        }
+        self.wake_followers(&path);
+    }
+
+    /// Drops what a pipe holds beyond half of it: all of it when nobody is left to write.
+    fn shed(&mut self, key: Key, is_hung_up: bool) {
+        if self.buffer.is_empty() {
+            self.buffer.resize(CHUNK, 0);
+        }
+        let Some(stream) = self.streams.get(key) else { return };
+        let is_over = is_hung_up && stream.released;
+        let held = rustix::io::ioctl_fionread(&stream.pipe).unwrap_or(0) as usize;
+        let mut excess = if is_over { held } else { held.saturating_sub(stream.capacity / 2) };
+        while excess > 0 {
+            let room = excess.min(self.buffer.len());
+            let Ok(read @ 1..) = rustix::io::read(&stream.pipe, &mut self.buffer[..room]) else { break };
+            excess -= read;
+            if let Some(log) = self.logs.get_mut(stream.log) {
+                log.lost_now += read as u64;
+            }
+        }
+        if is_over {
+            self.end_stream(key);
+        }
+    }
+
+    fn end_stream(&mut self, key: Key) {
+        let Some(stream) = self.streams.remove(key) else { return };
+        // Fails only for a stream that could not be added.
+        let _ = epoll::delete(&self.epoll, &stream.pipe);
+        if let Some(log) = self.logs.get_mut(stream.log) {
+            log.streams -= 1;
+            self.forget_unused(stream.log);
+        }
+    }
+
+    /// Closes a log that nothing writes to any more, and forgets it if it was removed.
+    fn forget_unused(&mut self, key: Key) {
+        let Some(log) = self.logs.get(key) else { return };
+        if log.streams > 0 {
+            return;
+        }
+        let removed = log.removed;
+        if log.is_flushed() || removed {
+            self.close(key);
+        }
+        if removed {
+            self.logs.remove(key);
+            self.troubled.retain(|other| *other != key);
+        }
+    }
+
+    fn close(&mut self, key: Key) {
+        let Some(log) = self.logs.get_mut(key) else { return };
+        if let Some(stream) = log.stream() {
+            // A shared description stays in the epoll beyond our closing. It is there only if it was slow.
+            let _ = epoll::delete(&self.epoll, stream);
+        }
+        log.close();
+        if matches!(log.condition, Condition::Slow(_) | Condition::Stuck) {
+            self.recover(key);
+        }
+    }
+
+    /// A log's target takes nothing: waits for it.
+    fn wait_for_target(&mut self, key: Key, now: Moment) {
+        match self.logs.get(key).map(|log| &log.condition) {
+            Some(Condition::Good) => self.condemn(key, Condition::Slow(now.mono + PATIENCE)),
+            Some(Condition::Failing(_, error)) => {
+                let error = error.clone();
+                self.condemn(key, Condition::Failing(Some(now.mono + RETRY), error));
+            }
+            Some(Condition::Slow(_) | Condition::Stuck) | None => {}
+        }
+        let Some(stream) = self.logs.get(key).and_then(Log::stream) else { return };
+        let data = epoll::EventData::new_u64(key.to_u64() | LOG_EVENT);
+        let flags = epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT;
+        if epoll::add(&self.epoll, stream, data, flags) == Err(rustix::io::Errno::EXIST) {
+            // Registered is registered; an error would be one of memory, and the next attempt repeats it.
+            let _ = epoll::modify(&self.epoll, stream, data, flags);
+        }
+    }
+
+    fn watch_streams_of(&self, log: Key) {
+        for (key, _) in self.streams.iter().filter(|(_, stream)| stream.log == log) {
+            self.watch(key);
+        }
+    }
+
+    /// Registers a stream's interest anew, according to its log's condition.
+    fn watch(&self, key: Key) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let Some(log) = self.logs.get(stream.log) else { return };
+        // The stream is registered, so this cannot fail.
+        let _ = epoll::modify(&self.epoll, &stream.pipe, stream_event(key), watch_flags(&log.condition));
+    }
+
+    fn wake_followers(&mut self, path: &Path) {
+        if let Some(sender) = self.wakes.get(path) {
+            sender.send_modify(|news| *news = news.wrapping_add(1));
+        }
+    }
+
+    fn wake_all_followers(&mut self) {
+        for sender in self.wakes.values() {
+            sender.send_modify(|news| *news = news.wrapping_add(1));
+        }
+    }
+}
+
+fn stream_event(key: Key) -> epoll::EventData {
+    epoll::EventData::new_u64(key.to_u64())
+}
+
+/// Level-triggered while the data can be taken, else edge-triggered: a pipe that has to keep its data does not wake us for it.
+fn watch_flags(condition: &Condition) -> epoll::EventFlags {
+    match condition {
+        Condition::Good | Condition::Failing(None, _) => epoll::EventFlags::IN,
+        Condition::Slow(_) | Condition::Stuck | Condition::Failing(Some(_), _) => {
+            epoll::EventFlags::IN | epoll::EventFlags::ET
+        }
+    }
+}
+
+/// How long a target that is no file may take nothing before output is dropped.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Time between attempts to write a log that fails.
+pub const RETRY: Duration = Duration::from_secs(1);
+/// How long small writes are left to gather.
+const GATHER: Duration = Duration::from_millis(1);
+/// Pipes served in one round, and how many bytes they share.
+const ROUND: usize = 64;
+const ROUND_BYTES: usize = 4 << 20;
+/// Most bytes moved at a time.
+const MOST: usize = 1 << 20;
+/// Set in the data of an event that is about a log's target, not a stream.
+const LOG_EVENT: u64 = 1 << 63;
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,619 @@
-//! Stub.
+//! One supervised process: the state machine of its life, as pure code.
+//!
+//! Owns every decision about one process: when it counts as up, when it is tried again, when a stop becomes SIGKILL,
+//! when its replacement may start. Time and what happened are arguments; what shall be done comes out as [`Effect`]s,
+//! which the driver performs. States and their rules are Supervisor 4.3's; the differences are in COMPATIBILITY.md.
+
+pub mod advice;
+pub mod describe;
+pub mod exit;
+mod note;
+mod state;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::defaults as test_defaults;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use exit::Exit;
+pub use nix::unistd::Pid;
+pub use note::Note;
+pub use state::ProcessState;
+
+use crate::{
+    clock::Moment,
+    config::{AutoRestart, ProgramConfig, StopSignal},
+};
+
+/// Time that processes left behind by a dead main process get between the stop signal and SIGKILL when a replacement
+/// waits for them; `stopwaitsecs` if that is shorter.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
+
+/// Time after SIGKILL at which a process that is still there is sent it again, at least. It is stuck in the kernel.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Shortest time between two spawns without a failure between them: a program with `startsecs=0` that exits at once
+/// may not take a whole processor.
+const SPAWN_SPACING: Duration = Duration::from_millis(10);
+
+/// What the driver shall do for a process. `Spawn` must be answered by `handle_spawned` or `handle_spawn_failed` before
+/// any other input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make a child.
+    Spawn,
+    /// Send a signal to the child, or to its process group.
+    Signal {
+        /// The child.
+        pid: Pid,
+        /// Which signal.
+        signal: StopSignal,
+        /// Whether the whole group gets it.
+        group: bool,
+    },
+    /// Send a signal to all processes that dead main processes of this program left behind, and report when they
+    /// are gone.
+    EndLeftovers {
+        /// Which signal.
+        signal: StopSignal,
+    },
+    /// Publish that the state has changed.
+    Changed {
+        /// Before.
+        from: ProcessState,
+        /// After.
+        to: ProcessState,
+    },
+    /// Log this.
+    Note(Note),
+}
+
+/// Why a request about a process was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It runs, is starting, or waits for its next try.
+    #[error("already started")]
+    AlreadyStarted,
+    /// It is being stopped and cannot be started yet.
+    #[error("is being stopped")]
+    Stopping,
+    /// It does not run.
+    #[error("not running")]
+    NotRunning,
+    /// The daemon is shutting down.
+    #[error("shutting down")]
+    Halted,
+    /// It could not be signalled, so nothing is known of it.
+    #[error("is in an unknown state")]
+    Unknown,
+}
+
+/// Where a process is in its life. Each state carries only what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Stopped,
+    /// STARTING without a child: waits for the driver's answer to `Spawn`, or for leftovers to end.
+    Spawning,
+    Starting {
+        pid: Pid,
+        up_at: Instant,
+    },
+    Running {
+        pid: Pid,
+    },
+    Backoff {
+        retry_at: Instant,
+    },
+    Stopping {
+        pid: Pid,
+        kill_at: Instant,
+    },
+    /// STOPPING without a child: waits for leftovers to end.
+    StoppingLeftovers,
+    /// `restart_at`: it ran so shortly that its replacement is held back until then.
+    Exited {
+        restart_at: Option<Instant>,
+    },
+    Fatal,
+    Unknown {
+        pid: Pid,
+    },
+}
+
+/// What was found when the main process of a program had ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aftermath {
+    /// Whether processes of the program live on.
+    pub remains: bool,
+    /// What went wrong, when that is known better than "exited too quickly".
+    pub diagnosis: Option<String>,
+}
+
+/// Processes of the program that outlived its main process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leftovers {
+    None,
+    /// They exist and nobody waits for their end.
+    Kept,
+    /// They were sent a signal; at `kill_at` follows SIGKILL, or, if that was it, they are given up.
+    Ending {
+        kill_at: Instant,
+        killed: bool,
+    },
+}
+
+/// A supervised process.
+#[derive(Debug)]
+pub struct Process {
+    config: Arc<ProgramConfig>,
+    state: State,
+    leftovers: Leftovers,
+    /// The daemon is shutting down: nothing is started any more.
+    halted: bool,
+    failures: u32,
+    spawned_at: Option<Moment>,
+    ended_at: Option<Moment>,
+    spawn_error: Option<String>,
+    exit: Option<Exit>,
+    spawns: u64,
+    effects: VecDeque<Effect>,
+}
+
+/// Requests and inputs.
+impl Process {
+    /// A process that has never been started.
+    pub fn new(config: Arc<ProgramConfig>) -> Self {
+        Self {
+            config,
+            state: State::Stopped,
+            leftovers: Leftovers::None,
+            halted: false,
+            failures: 0,
+            spawned_at: None,
+            ended_at: None,
+            spawn_error: None,
+            exit: None,
+            spawns: 0,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Asks for a start.
+    ///
+    /// # Errors
+    /// [`Denied::AlreadyStarted`] when a child exists or a retry is pending, [`Denied::Stopping`] while it is being
+    /// stopped, [`Denied::Unknown`] when it could not be signalled, [`Denied::Halted`] when the daemon ends.
+    pub fn start(&mut self, now: Moment) -> Result<(), Denied> {
+        if self.halted {
+            return Err(Denied::Halted);
+        }
+        match self.state {
+            State::Spawning | State::Starting { .. } | State::Running { .. } | State::Backoff { .. } => {
+                Err(Denied::AlreadyStarted)
+            }
+            State::Stopping { .. } | State::StoppingLeftovers => {
+                self.note(Note::AlreadyRunning);
+                Err(Denied::Stopping)
+            }
+            State::Unknown { .. } => Err(Denied::Unknown),
+            State::Stopped | State::Exited { .. } | State::Fatal => {
+                self.failures = 0;
+                self.begin_start(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for a stop. A process that waits for its next try is stopped at once; one that has ended and left
+    /// processes behind is stopped when these have ended.
+    ///
+    /// # Errors
+    /// [`Denied::NotRunning`] when there is nothing to stop, or it is being stopped already.
+    pub fn stop(&mut self, now: Moment) -> Result<(), Denied> {
+        match self.state {
+            State::Starting { pid, .. } | State::Running { pid } => self.begin_stop(pid, now),
+            State::Backoff { .. } => {
+                self.note(Note::StoppedWaiting);
+                self.rest_after_stop(now);
+            }
+            State::Exited { restart_at: Some(_) } | State::Spawning => self.rest_after_stop(now),
+            State::Stopped | State::Exited { .. } | State::Fatal if self.leftovers == Leftovers::Kept => {
+                self.rest_after_stop(now);
+            }
+            State::Stopped
+            | State::Stopping { .. }
+            | State::StoppingLeftovers
+            | State::Exited { restart_at: None }
+            | State::Fatal
+            | State::Unknown { .. } => return Err(Denied::NotRunning),
+        }
+        Ok(())
+    }
+
+    /// Asks to send a signal to the main process; never to its group.
+    ///
+    /// # Errors
+    /// [`Denied::NotRunning`] when there is no child.
+    pub fn signal(&mut self, signal: StopSignal) -> Result<(), Denied> {
+        let pid = self.pid().filter(|_| self.state().is_signallable()).ok_or(Denied::NotRunning)?;
+        self.effects.push_back(Effect::Signal { pid, signal, group: false });
+        Ok(())
+    }
+
+    /// From now on nothing is started: the daemon ends. What runs goes on until it is stopped.
+    pub fn halt(&mut self) {
+        self.halted = true;
+        match self.state {
+            State::Backoff { .. } => self.enter(State::Fatal),
+            State::Exited { restart_at: Some(_) } => self.state = State::Exited { restart_at: None },
+            State::Spawning => self.enter(State::Stopped),
+            State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::StoppingLeftovers
+            | State::Exited { restart_at: None }
+            | State::Fatal
+            | State::Unknown { .. } => {}
+        }
+    }
+
+    /// Asks to end what a dead main process left behind, if there is something and nobody waits for it yet.
+    pub fn end_leftovers(&mut self, now: Moment) {
+        if self.leftovers == Leftovers::Kept {
+            self.begin_ending(self.config.stopsignal, self.leftover_deadline(now));
+        }
+    }
+
+    /// Records that the child exists.
+    pub fn handle_spawned(&mut self, pid: Pid, now: Moment) {
+        self.spawn_error = None;
+        self.exit = None;
+        self.spawns += 1;
+        self.note(Note::Spawned(pid));
+        self.state = State::Starting { pid, up_at: now.mono + self.config.startsecs };
+        if self.config.startsecs.is_zero() {
+            self.come_up(pid);
+        }
+    }
+
+    /// Records that no child could be made, and why.
+    pub fn handle_spawn_failed(&mut self, problem: String, now: Moment) {
+        self.note(Note::SpawnFailed(problem.clone()));
+        self.spawn_error = Some(problem);
+        self.ended_at = self.ended_at.or(Some(now));
+        self.back_off(now);
+    }
+
+    /// Records that the child has been reaped, and what was found then.
+    pub fn handle_exit(&mut self, exit: Exit, aftermath: Aftermath, now: Moment) {
+        self.ended_at = Some(now);
+        self.exit = Some(exit);
+        if aftermath.remains {
+            self.leftovers = Leftovers::Kept;
+        }
+        let expected = self.is_expected(exit);
+        match self.state {
+            State::Starting { pid, up_at } if now.mono >= up_at => {
+                self.come_up(pid);
+                self.handle_end_of_running(exit, expected, now);
+            }
+            State::Starting { .. } => {
+                self.note(Note::Exited { exit, expected: false });
+                let unknown = || "Exited too quickly (process log may have details)".to_owned();
+                self.spawn_error = Some(aftermath.diagnosis.unwrap_or_else(unknown));
+                self.back_off(now);
+            }
+            State::Running { .. } => self.handle_end_of_running(exit, expected, now),
+            State::Stopping { kill_at, .. } => {
+                self.note(Note::Stopped { exit, expected });
+                self.finish_stop(kill_at);
+            }
+            State::Unknown { .. } => {
+                self.note(Note::Exited { exit, expected });
+                self.enter(State::Exited { restart_at: None });
+            }
+            // No child in these states: an exit reported for one of an earlier life changes nothing.
+            State::Stopped
+            | State::Spawning
+            | State::Backoff { .. }
+            | State::StoppingLeftovers
+            | State::Exited { .. }
+            | State::Fatal => {}
+        }
+    }
+
+    /// Records that nothing is left of what earlier main processes left behind.
+    pub fn handle_leftovers_gone(&mut self, now: Moment) {
+        self.leftovers = Leftovers::None;
+        match self.state {
+            State::Spawning => self.request_spawn(now),
+            State::StoppingLeftovers => self.enter(State::Stopped),
+            State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Stopping { .. }
+            | State::Exited { .. }
+            | State::Fatal
+            | State::Unknown { .. } => {}
+        }
+    }
+
+    /// Records that the kernel refused a signal to the child for another reason than that it is gone.
+    pub fn handle_signal_refused(&mut self) {
+        if let Some(pid) = self.pid() {
+            self.enter(State::Unknown { pid });
+        }
+    }
+
+    /// Acts on deadlines at or before `now`; an early call does nothing.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        match self.state {
+            State::Starting { pid, up_at } if now.mono >= up_at => self.come_up(pid),
+            State::Backoff { retry_at } if now.mono >= retry_at => self.begin_start(now),
+            State::Exited { restart_at: Some(at) } if now.mono >= at => self.begin_start(now),
+            State::Stopping { pid, kill_at } if now.mono >= kill_at => {
+                self.note(Note::KillingHard(pid));
+                let group = self.config.killasgroup;
+                self.effects.push_back(Effect::Signal { pid, signal: StopSignal::KILL, group });
+                self.state = State::Stopping { pid, kill_at: now.mono + self.kill_interval() };
+            }
+            State::Starting { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Spawning
+            | State::Running { .. }
+            | State::StoppingLeftovers
+            | State::Fatal
+            | State::Unknown { .. } => {}
+        }
+        match self.leftovers {
+            Leftovers::Ending { kill_at, killed } if now.mono >= kill_at => self.press_leftovers(killed, now),
+            Leftovers::Ending { .. } | Leftovers::None | Leftovers::Kept => {}
+        }
+    }
+
+    /// When `handle_timeout` must next be called, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let of_state = match self.state {
+            State::Starting { up_at, .. } => Some(up_at),
+            State::Backoff { retry_at } => Some(retry_at),
+            State::Exited { restart_at } => restart_at,
+            State::Stopping { kill_at, .. } => Some(kill_at),
+            State::Stopped
+            | State::Spawning
+            | State::Running { .. }
+            | State::StoppingLeftovers
+            | State::Fatal
+            | State::Unknown { .. } => None,
+        };
+        match self.leftovers {
+            Leftovers::Ending { kill_at, .. } => Some(of_state.map_or(kill_at, |at| at.min(kill_at))),
+            Leftovers::None | Leftovers::Kept => of_state,
+        }
+    }
+
+    /// Takes the next effect for the driver to perform.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+}
+
+/// Questions.
+impl Process {
+    /// Its settings.
+    pub fn config(&self) -> &Arc<ProgramConfig> {
+        &self.config
+    }
+
+    /// The state that clients see.
+    pub fn state(&self) -> ProcessState {
+        match self.state {
+            State::Stopped => ProcessState::Stopped,
+            State::Spawning | State::Starting { .. } => ProcessState::Starting,
+            State::Running { .. } => ProcessState::Running,
+            State::Backoff { .. } => ProcessState::Backoff,
+            State::Stopping { .. } | State::StoppingLeftovers => ProcessState::Stopping,
+            State::Exited { .. } => ProcessState::Exited,
+            State::Fatal => ProcessState::Fatal,
+            State::Unknown { .. } => ProcessState::Unknown,
+        }
+    }
+
+    /// The child, if there is one.
+    pub fn pid(&self) -> Option<Pid> {
+        match self.state {
+            State::Starting { pid, .. }
+            | State::Running { pid }
+            | State::Stopping { pid, .. }
+            | State::Unknown { pid } => Some(pid),
+            State::Stopped
+            | State::Spawning
+            | State::Backoff { .. }
+            | State::StoppingLeftovers
+            | State::Exited { .. }
+            | State::Fatal => None,
+        }
+    }
+
+    /// When it was last tried to spawn it.
+    pub fn spawned_at(&self) -> Option<Moment> {
+        self.spawned_at
+    }
+
+    /// When it last ended.
+    pub fn ended_at(&self) -> Option<Moment> {
+        self.ended_at
+    }
+
+    /// Why it could not be started, or ended badly, last.
+    pub fn spawn_error(&self) -> Option<&str> {
+        self.spawn_error.as_deref()
+    }
+
+    /// How it last ended; `None` while it runs.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Consecutive failed starts.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Children made so far.
+    pub fn spawns(&self) -> u64 {
+        self.spawns
+    }
+
+    /// Whether processes that a dead main process left behind are known to live.
+    pub fn has_leftovers(&self) -> bool {
+        self.leftovers != Leftovers::None
+    }
+
+    /// Whether nothing of it runs and nothing will be started by itself, leftovers that are being ended included.
+    pub fn is_at_rest(&self) -> bool {
+        let is_restarting = matches!(self.state, State::Exited { restart_at: Some(_) });
+        self.state().is_stopped() && !is_restarting && !matches!(self.leftovers, Leftovers::Ending { .. })
+    }
+}
+
+/// Steps.
+impl Process {
+    fn begin_start(&mut self, now: Moment) {
+        self.enter(State::Spawning);
+        match self.leftovers {
+            Leftovers::None => self.request_spawn(now),
+            Leftovers::Kept => self.begin_ending(self.config.stopsignal, self.leftover_deadline(now)),
+            Leftovers::Ending { .. } => {}
+        }
+    }
+
+    fn request_spawn(&mut self, now: Moment) {
+        self.spawned_at = Some(now);
+        self.effects.push_back(Effect::Spawn);
+    }
+
+    fn come_up(&mut self, pid: Pid) {
+        self.failures = 0;
+        self.enter(State::Running { pid });
+        self.note(Note::Up(self.config.startsecs.as_secs()));
+    }
+
+    fn handle_end_of_running(&mut self, exit: Exit, expected: bool, now: Moment) {
+        if !expected {
+            self.spawn_error = Some(format!("Bad exit code {}", exit.status()));
+        }
+        self.note(Note::Exited { exit, expected });
+        let restarts = match self.config.autorestart {
+            AutoRestart::Never => false,
+            AutoRestart::Unexpected => !expected,
+            AutoRestart::Always => true,
+        };
+        self.enter(State::Exited { restart_at: None });
+        if !restarts || self.halted {
+            return;
+        }
+        let earliest = self.spawned_at.map_or(now.mono, |at| at.mono + SPAWN_SPACING);
+        if now.mono >= earliest {
+            self.begin_start(now);
+        } else {
+            self.state = State::Exited { restart_at: Some(earliest) };
+        }
+    }
+
+    fn back_off(&mut self, now: Moment) {
+        self.failures += 1;
+        let delay = Duration::from_secs(u64::from(self.failures));
+        self.enter(State::Backoff { retry_at: now.mono + delay });
+        if self.failures > self.config.startretries || self.halted {
+            self.failures = 0;
+            self.enter(State::Fatal);
+            self.note(Note::GaveUp);
+        } else {
+            self.end_leftovers(now);
+        }
+    }
+
+    fn begin_stop(&mut self, pid: Pid, now: Moment) {
+        let (signal, group) = (self.config.stopsignal, self.config.stopasgroup);
+        self.note(Note::Killing { pid, group, signal });
+        let wait = if signal == StopSignal::KILL { self.kill_interval() } else { self.config.stopwaitsecs };
+        self.enter(State::Stopping { pid, kill_at: now.mono + wait });
+        self.effects.push_back(Effect::Signal { pid, signal, group });
+    }
+
+    /// The child is gone after a stop; what it left behind has the rest of its stop time.
+    fn finish_stop(&mut self, kill_at: Instant) {
+        if self.leftovers == Leftovers::None {
+            self.enter(State::Stopped);
+        } else {
+            self.state = State::StoppingLeftovers;
+            self.begin_ending(self.config.stopsignal, kill_at);
+        }
+    }
+
+    /// A stop found no child.
+    fn rest_after_stop(&mut self, now: Moment) {
+        self.failures = 0;
+        self.end_leftovers(now);
+        if self.leftovers == Leftovers::None {
+            self.enter(State::Stopped);
+        } else {
+            self.enter(State::StoppingLeftovers);
+        }
+    }
+
+    fn begin_ending(&mut self, signal: StopSignal, kill_at: Instant) {
+        self.note(Note::EndingLeftovers);
+        self.leftovers = Leftovers::Ending { kill_at, killed: false };
+        self.effects.push_back(Effect::EndLeftovers { signal });
+    }
+
+    fn press_leftovers(&mut self, killed: bool, now: Moment) {
+        if killed {
+            self.note(Note::LeftoversRemain);
+            self.handle_leftovers_gone(now);
+        } else {
+            self.note(Note::KillingLeftovers);
+            self.leftovers = Leftovers::Ending { kill_at: now.mono + KILL_AGAIN, killed: true };
+            self.effects.push_back(Effect::EndLeftovers { signal: StopSignal::KILL });
+        }
+    }
+
+    fn leftover_deadline(&self, now: Moment) -> Instant {
+        now.mono + self.config.stopwaitsecs.min(LEFTOVER_GRACE)
+    }
+
+    fn kill_interval(&self) -> Duration {
+        self.config.stopwaitsecs.max(KILL_AGAIN)
+    }
+
+    fn is_expected(&self, exit: Exit) -> bool {
+        match exit {
+            Exit::Code(code) => self.config.exitcodes.contains(&code),
+            Exit::Signal { .. } => false,
+        }
+    }
+
+    fn enter(&mut self, next: State) {
+        let from = self.state();
+        self.state = next;
+        let to = self.state();
+        if from != to {
+            self.effects.push_back(Effect::Changed { from, to });
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        self.effects.push_back(Effect::Note(note));
+    }
+}

@@ -1,1 +1,398 @@
-//! Stub.
+//! All processes and groups: who is there, by which name and pid, when something is due, and the order of a shutdown.
+//!
+//! Pure. Each decision about one process is in [`crate::process`]; this module routes inputs to it and hands out the
+//! effects in the order in which they arose.
+
+mod select;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+pub use select::{Selection, select};
+use shutdown::Shutdown;
+
+use crate::{
+    clock::Moment,
+    config::{GroupConfig, StopSignal},
+    process::{Aftermath, Denied, Effect, Exit, Pid, Process},
+};
+
+/// Names a process for as long as its group is active; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId(u64);
+
+/// What the supervisor is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Supervising.
+    Running,
+    /// Stopping everything, to end.
+    ShuttingDown,
+    /// Stopping everything, to start anew.
+    Restarting,
+}
+
+/// An active group.
+#[derive(Debug)]
+pub struct Group {
+    config: Arc<GroupConfig>,
+    processes: Vec<ProcessId>,
+}
+
+impl Group {
+    /// Its configuration.
+    pub fn config(&self) -> &Arc<GroupConfig> {
+        &self.config
+    }
+
+    /// Its processes, in the order in which they start.
+    pub fn processes(&self) -> &[ProcessId] {
+        &self.processes
+    }
+}
+
+/// Why a group was not added or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GroupDenied {
+    /// A group of this name is active.
+    #[error("already added")]
+    AlreadyAdded,
+    /// No group of this name is active.
+    #[error("no such group")]
+    NoSuchGroup,
+    /// One of its processes is not at rest.
+    #[error("still running")]
+    StillRunning,
+}
+
+#[derive(Debug)]
+struct Entry {
+    group: Arc<GroupConfig>,
+    process: Process,
+    deadline: Option<Instant>,
+}
+
+/// All supervised processes.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// In order of activation.
+    groups: Vec<Group>,
+    /// Where each group stands in `groups`.
+    group_at: HashMap<String, usize>,
+    /// Group and process name of each process.
+    by_name: BTreeMap<(String, String), ProcessId>,
+    entries: BTreeMap<ProcessId, Entry>,
+    by_pid: HashMap<Pid, ProcessId>,
+    deadlines: BTreeSet<(Instant, ProcessId)>,
+    effects: VecDeque<(ProcessId, Effect)>,
+    mode: Mode,
+    shutdown: Option<Shutdown>,
+    next_id: u64,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Groups and names.
+impl Supervisor {
+    /// A supervisor of nothing.
+    pub fn new() -> Self {
+        Self {
+            groups: Vec::new(),
+            group_at: HashMap::new(),
+            by_name: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            by_pid: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            effects: VecDeque::new(),
+            mode: Mode::Running,
+            shutdown: None,
+            next_id: 0,
+        }
+    }
+
+    /// Activates a group; nothing of it is started yet. Of two processes with one name the later replaces the earlier.
+    ///
+    /// # Errors
+    /// [`GroupDenied::AlreadyAdded`].
+    pub fn add_group(&mut self, config: Arc<GroupConfig>) -> Result<&[ProcessId], GroupDenied> {
+        if self.group(&config.name).is_some() {
+            return Err(GroupDenied::AlreadyAdded);
+        }
+        let mut processes: Vec<ProcessId> = Vec::with_capacity(config.processes.len());
+        for program in &config.processes {
+            if let Some(at) =
+                processes.iter().position(|id| self.entries[id].process.config().name == program.name)
+            {
+                self.entries.remove(&processes.remove(at));
+            }
+            let id = ProcessId(self.next_id);
+            self.next_id += 1;
+            let process = Process::new(Arc::new(program.clone()));
+            self.by_name.insert((config.name.clone(), program.name.clone()), id);
+            self.entries.insert(id, Entry { group: Arc::clone(&config), process, deadline: None });
+            processes.push(id);
+        }
+        self.group_at.insert(config.name.clone(), self.groups.len());
+        self.groups.push(Group { config, processes });
+        Ok(self.groups.last().map_or(&[], |group| &group.processes))
+    }
+
+    /// Starts the processes of a group that start with it.
+    pub fn autostart(&mut self, group: &str, now: Moment) {
+        let ids = self.group(group).map(|group| group.processes.clone()).unwrap_or_default();
+        for id in ids {
+            if self.entries[&id].process.config().autostart {
+                // A process that was just added is never refused; a second call finds it started.
+                let _ = self.start(id, now);
+            }
+        }
+    }
+
+    /// Forgets a group, all of whose processes are at rest.
+    ///
+    /// # Errors
+    /// [`GroupDenied::NoSuchGroup`], [`GroupDenied::StillRunning`].
+    pub fn remove_group(&mut self, name: &str) -> Result<Vec<ProcessId>, GroupDenied> {
+        let at = *self.group_at.get(name).ok_or(GroupDenied::NoSuchGroup)?;
+        if !self.groups[at].processes.iter().all(|id| self.entries[id].process.is_at_rest()) {
+            return Err(GroupDenied::StillRunning);
+        }
+        let group = self.groups.remove(at);
+        for id in &group.processes {
+            let Some(entry) = self.entries.remove(id) else { continue };
+            if let Some(deadline) = entry.deadline {
+                self.deadlines.remove(&(deadline, *id));
+            }
+            if let Some(pid) = entry.process.pid() {
+                self.by_pid.remove(&pid);
+            }
+            self.by_name.remove(&(name.to_owned(), entry.process.config().name.clone()));
+        }
+        self.group_at =
+            self.groups.iter().enumerate().map(|(at, group)| (group.config.name.clone(), at)).collect();
+        self.effects.retain(|(id, _)| !group.processes.contains(id));
+        Ok(group.processes)
+    }
+
+    /// The active groups in order of activation.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The active group of this name.
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.group_at.get(name).map(|at| &self.groups[*at])
+    }
+
+    /// The process `name` of `group`.
+    pub fn find(&self, group: &str, name: &str) -> Option<ProcessId> {
+        self.by_name.get(&(group.to_owned(), name.to_owned())).copied()
+    }
+
+    /// The process whose child is `pid`.
+    pub fn owner(&self, pid: Pid) -> Option<ProcessId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// A process.
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.entries.get(&id).map(|entry| &entry.process)
+    }
+
+    /// Group and name of a process.
+    pub fn names(&self, id: ProcessId) -> Option<(&str, &str)> {
+        self.entries.get(&id).map(|entry| (entry.group.name.as_str(), entry.process.config().name.as_str()))
+    }
+
+    /// All processes, ordered by group name, then process name.
+    pub fn in_name_order(&self) -> Vec<ProcessId> {
+        self.by_name.values().copied().collect()
+    }
+
+    /// `ids` in the order in which they start: by priority of the group, then of the process, else as given.
+    pub fn in_start_order(&self, ids: &[ProcessId]) -> Vec<ProcessId> {
+        let mut ids = ids.to_vec();
+        ids.sort_by_key(|id| {
+            let entry = self.entries.get(id);
+            entry.map(|entry| (entry.group.priority, entry.process.config().priority))
+        });
+        ids
+    }
+}
+
+/// Requests and inputs.
+impl Supervisor {
+    /// Asks for a start. See [`Process::start`].
+    ///
+    /// # Errors
+    /// As [`Process::start`]; [`Denied::NotRunning`] when there is no such process any more.
+    pub fn start(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
+        self.with(id, now, |process| process.start(now)).unwrap_or(Err(Denied::NotRunning))
+    }
+
+    /// Asks for a stop. See [`Process::stop`].
+    ///
+    /// # Errors
+    /// As [`Process::stop`].
+    pub fn stop(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
+        self.with(id, now, |process| process.stop(now)).unwrap_or(Err(Denied::NotRunning))
+    }
+
+    /// Asks to send a signal. See [`Process::signal`].
+    ///
+    /// # Errors
+    /// As [`Process::signal`].
+    pub fn signal(&mut self, id: ProcessId, signal: StopSignal, now: Moment) -> Result<(), Denied> {
+        self.with(id, now, |process| process.signal(signal)).unwrap_or(Err(Denied::NotRunning))
+    }
+
+    /// Records that `id` has the child `pid`.
+    pub fn handle_spawned(&mut self, id: ProcessId, pid: Pid, now: Moment) {
+        self.by_pid.insert(pid, id);
+        self.with(id, now, |process| process.handle_spawned(pid, now));
+    }
+
+    /// Records that no child could be made for `id`.
+    pub fn handle_spawn_failed(&mut self, id: ProcessId, problem: String, now: Moment) {
+        self.with(id, now, |process| process.handle_spawn_failed(problem, now));
+    }
+
+    /// Records that the child `pid` has been reaped, and what was found then. An exit of a pid that is nobody's child
+    /// (any more) changes nothing.
+    pub fn handle_exit(&mut self, pid: Pid, exit: Exit, aftermath: Aftermath, now: Moment) {
+        if let Some(id) = self.by_pid.remove(&pid) {
+            self.with(id, now, |process| process.handle_exit(exit, aftermath, now));
+        }
+    }
+
+    /// Records that nothing is left of what main processes of `id` left behind.
+    pub fn handle_leftovers_gone(&mut self, id: ProcessId, now: Moment) {
+        self.with(id, now, |process| process.handle_leftovers_gone(now));
+    }
+
+    /// Records that the kernel refused a signal to the child of `id`.
+    pub fn handle_signal_refused(&mut self, id: ProcessId, now: Moment) {
+        self.with(id, now, Process::handle_signal_refused);
+    }
+
+    /// Acts on all deadlines at or before `now`.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        while let Some(&(due, id)) = self.deadlines.first()
+            && due <= now.mono
+        {
+            self.with(id, now, |process| process.handle_timeout(now));
+        }
+    }
+
+    /// When `handle_timeout` must next be called, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// Takes the next effect for the driver to perform.
+    pub fn poll_effect(&mut self) -> Option<(ProcessId, Effect)> {
+        self.effects.pop_front()
+    }
+
+    /// What the supervisor is doing.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Begins to stop everything; a shutdown overrides a restart that is under way.
+    pub fn begin_shutdown(&mut self, mode: Mode, now: Moment) {
+        self.mode = mode;
+        if self.shutdown.is_some() {
+            return;
+        }
+        self.shutdown = Some(Shutdown::new(self.groups.iter().map(|group| group.config.priority).collect()));
+        let ids: Vec<ProcessId> = self.entries.keys().copied().collect();
+        for id in ids {
+            self.with(id, now, Process::halt);
+        }
+        self.advance_shutdown(now);
+    }
+
+    /// Whether everything has been stopped.
+    pub fn is_shut_down(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(Shutdown::is_over)
+    }
+
+    /// Takes the groups away after everything has been stopped for a restart, and supervises again.
+    pub fn begin_anew(&mut self) {
+        *self = Self { next_id: self.next_id, ..Self::new() };
+    }
+
+    /// Names of the processes that are not at rest, in order of activation.
+    pub fn unrested(&self) -> Vec<&str> {
+        let busy = self.entries.values().filter(|entry| !entry.process.is_at_rest());
+        busy.map(|entry| entry.process.config().name.as_str()).collect()
+    }
+}
+
+/// Steps.
+impl Supervisor {
+    /// Gives `input` to a process, then collects its effects and its deadline.
+    fn with<T>(&mut self, id: ProcessId, now: Moment, input: impl FnOnce(&mut Process) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(&id)?;
+        let answer = input(&mut entry.process);
+        while let Some(effect) = entry.process.poll_effect() {
+            self.effects.push_back((id, effect));
+        }
+        let due = entry.process.poll_timeout();
+        if due != entry.deadline {
+            if let Some(old) = entry.deadline {
+                self.deadlines.remove(&(old, id));
+            }
+            if let Some(new) = due {
+                self.deadlines.insert((new, id));
+            }
+            entry.deadline = due;
+        }
+        if entry.process.is_at_rest()
+            && let Some(shutdown) = &mut self.shutdown
+        {
+            shutdown.rested(id);
+            self.advance_shutdown(now);
+        }
+        Some(answer)
+    }
+
+    fn advance_shutdown(&mut self, now: Moment) {
+        while let Some(shutdown) = &mut self.shutdown
+            && shutdown.is_phase_over()
+            && let Some(priority) = shutdown.next_phase()
+        {
+            let mut ids = self.of_priority(priority);
+            ids.sort_by_key(|id| std::cmp::Reverse(self.entries[id].process.config().priority));
+            for &id in &ids {
+                // Wait for it before the input that may bring it to rest.
+                if let Some(shutdown) = &mut self.shutdown {
+                    shutdown.wait_for(id);
+                }
+            }
+            for id in ids {
+                self.with(id, now, |process| {
+                    // Refused when nothing runs: then only leftovers are to be ended.
+                    let _ = process.stop(now);
+                    process.end_leftovers(now);
+                });
+            }
+        }
+    }
+
+    fn of_priority(&self, priority: i32) -> Vec<ProcessId> {
+        let groups = self.groups.iter().filter(|group| group.config.priority == priority);
+        groups.flat_map(|group| group.processes.iter().copied()).collect()
+    }
+}

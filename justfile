@@ -1,0 +1,91 @@
+# Recipes for people and for CI (.ci/run calls these and adds nothing). `just --list` names them.
+# CONTRIBUTING.md says what each needs.
+
+# Python with Supervisor 4.3 installed; only `examples`, `differential` and `corpus` need it.
+export SUPERVISOR_PYTHON := env("SUPERVISOR_PYTHON", "python3")
+
+# Where `just install` puts things; DESTDIR is put in front, for packages.
+prefix := env("PREFIX", "/usr/local")
+destdir := env("DESTDIR", "")
+
+bin := justfile_directory() / "target/release"
+
+# What a change must pass: formatting, lints, documentation, dependency policy, tests
+check: fmt lint doc audit test
+
+# Formatting is rustfmt's
+fmt:
+    cargo fmt --all --check
+
+# Lints, warnings are errors
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Documentation builds without warnings
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+# Licences, duplicate versions, banned crates, sources: deny.toml
+audit:
+    tests/audit.py
+
+# All tests that need nothing but Rust
+test:
+    cargo test --workspace --locked
+
+# The two binaries, optimised
+release:
+    cargo build --release --locked --bin supervisord --bin supervisorctl
+
+# The files in etc/ mean the same to Supervisor and to us
+examples: release
+    tests/examples.py --python "$SUPERVISOR_PYTHON" --supervisord {{bin}}/supervisord
+
+# The same command lines to Supervisor and to us: text and exit statuses are equal
+differential: release
+    "$SUPERVISOR_PYTHON" tests/differential/run.py --bin-dir {{bin}}
+
+# Debian's nginx, apache2, redis, PostgreSQL and php-fpm under supervisord (needs root and the packages)
+services: release
+    SUPERVISOR_TEST_SERVICES=1 cargo test --locked -p supervisor-tests --test services -- --nocapture
+
+# etc/ as it is installed, on its usual paths and ports, in namespaces of its own (needs root and the packages)
+installed: release
+    tests/installed.py --bin-dir {{bin}}
+
+# Real configuration files in DIR mean the same to Supervisor and to us
+corpus DIR:
+    SUPERVISOR_CORPUS="{{DIR}}" cargo test --locked -p supervisord corpus -- --nocapture
+
+# Measures the binaries with the benchmark in DIR (a folder with bench.py)
+bench DIR *ARGS: release
+    python3 "{{DIR}}/bench.py" --peer ours --peer supervisor --peer bare --bin-dir {{bin}} {{ARGS}}
+
+# Shell completions, written into etc/completions (committed)
+completions: release
+    mkdir -p etc/completions
+    set -e; for program in supervisord supervisorctl; do \
+        {{bin}}/$program --completions bash > etc/completions/$program.bash; \
+        {{bin}}/$program --completions zsh > etc/completions/_$program; \
+        {{bin}}/$program --completions fish > etc/completions/$program.fish; \
+    done
+
+# Man pages, written into target/man
+man: release
+    mkdir -p target/man
+    {{bin}}/supervisord --man > target/man/supervisord.1
+    {{bin}}/supervisorctl --man > target/man/supervisorctl.1
+
+# Installs binaries, man pages, completions, unit and (where none is) the configuration; PREFIX and DESTDIR are honoured
+install: release man
+    install -D -m 755 -t "{{destdir}}{{prefix}}/bin" {{bin}}/supervisord {{bin}}/supervisorctl
+    install -D -m 644 -t "{{destdir}}{{prefix}}/share/man/man1" target/man/supervisord.1 target/man/supervisorctl.1
+    set -e; for program in supervisord supervisorctl; do \
+        install -D -m 644 etc/completions/$program.bash "{{destdir}}{{prefix}}/share/bash-completion/completions/$program"; \
+        install -D -m 644 -t "{{destdir}}{{prefix}}/share/zsh/site-functions" etc/completions/_$program; \
+        install -D -m 644 -t "{{destdir}}{{prefix}}/share/fish/vendor_completions.d" etc/completions/$program.fish; \
+    done
+    mkdir -p "{{destdir}}/etc/systemd/system" "{{destdir}}/etc/supervisor/conf.d" "{{destdir}}/var/log/supervisor"
+    sed 's#/usr/bin/#{{prefix}}/bin/#' etc/systemd/supervisord.service > "{{destdir}}/etc/systemd/system/supervisord.service"
+    test -e "{{destdir}}/etc/supervisor/supervisord.conf" || install -m 644 etc/supervisor/supervisord.conf "{{destdir}}/etc/supervisor/"
+    @echo "Next: systemctl daemon-reload && systemctl enable --now supervisord"

@@ -1,0 +1,99 @@
+//! What `start`, `stop`, `signal` and `clear` have in common: names, handled one after another.
+
+use supervisor_proto::v1::{ClearLogsRequest, OperationRequest, ProcessResult, Reason, SignalRequest};
+
+use super::Verb;
+use crate::{
+    client::Failure,
+    render::{Done, Item as _, Operation, Plain, exit},
+    session::Session,
+};
+
+/// What to do to each process.
+#[derive(Clone, Copy)]
+pub(super) enum Order<'a> {
+    Start,
+    Stop,
+    /// Send the signal of this name.
+    Signal(&'a str),
+    Clear,
+}
+
+impl Order<'_> {
+    fn operation(self) -> Operation {
+        match self {
+            Self::Start => Operation::Start,
+            Self::Stop => Operation::Stop,
+            Self::Signal(_) => Operation::Signal,
+            Self::Clear => Operation::Clear,
+        }
+    }
+
+    /// Its verb, and the exit status when it is given no name.
+    fn verb(self) -> (Verb, u8) {
+        match self {
+            Self::Start => (Verb::Start, exit::INVALID_ARGS),
+            Self::Stop => (Verb::Stop, exit::GENERIC),
+            Self::Signal(_) => (Verb::Signal, exit::GENERIC),
+            Self::Clear => (Verb::Clear, exit::GENERIC),
+        }
+    }
+}
+
+/// Carries out `order` on each of the names in `arg`, waiting for one before the next begins.
+pub(super) async fn run(session: &mut Session, order: Order<'_>, arg: &str) -> Result<(), Failure> {
+    let names: Vec<&str> = arg.split_whitespace().collect();
+    if names.is_empty() {
+        let (verb, status) = order.verb();
+        let message = format!("{} requires a process name", verb.name());
+        session.say(&Plain::misuse(verb, &message, status));
+        return Ok(());
+    }
+    session.begin_list();
+    if names.contains(&"all") {
+        return run_on(session, order, "all").await;
+    }
+    for name in names {
+        run_on(session, order, name).await?;
+    }
+    Ok(())
+}
+
+/// Carries out `order` on the processes of one selector, telling each result as it comes.
+async fn run_on(session: &mut Session, order: Order<'_>, name: &str) -> Result<(), Failure> {
+    let names = vec![name.to_owned()];
+    let mut rpc = session.rpc().await?;
+    let answer = match order {
+        Order::Start => rpc.start_processes(OperationRequest { names, no_wait: false }).await,
+        Order::Stop => rpc.stop_processes(OperationRequest { names, no_wait: false }).await,
+        Order::Signal(signal) => {
+            rpc.signal_processes(SignalRequest { names, signal: signal.to_owned() }).await
+        }
+        Order::Clear => rpc.clear_logs(ClearLogsRequest { names }).await,
+    };
+    let mut results = match answer.map_err(Failure::from) {
+        Ok(results) => results.into_inner(),
+        Err(Failure::Refused { reason: reason @ Reason::BadSignal, message }) => {
+            let (name, reason) = (name.to_owned(), reason.into());
+            let result = ProcessResult { name, reason, description: message, ..ProcessResult::default() };
+            session.say(&Done { operation: order.operation(), result: &result });
+            return Ok(());
+        }
+        Err(failure) => return Err(failure),
+    };
+    while let Some(result) = results.message().await? {
+        tell(session, &Done { operation: order.operation(), result: &result });
+    }
+    Ok(())
+}
+
+/// Shows a result at once, and to a person the cause that Supervisor's line keeps back.
+fn tell(session: &mut Session, done: &Done<'_>) {
+    session.say(done);
+    session.flush();
+    if done.status().is_some()
+        && let Some(cause) = done.cause()
+    {
+        session.hint(&cause);
+    }
+}

@@ -1,0 +1,9 @@
+//! `stop`.
+
+use super::operate::{self, Order};
+use crate::{client::Failure, session::Session};
+
+/// Stops processes.
+pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure> {
+    operate::run(session, Order::Stop, arg).await
+}

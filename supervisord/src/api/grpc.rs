@@ -1,0 +1,236 @@
+//! The native protocol: each rpc decodes, asks the driver, and encodes the answer.
+
+use std::pin::Pin;
+
+use supervisor_proto::v1::{self, supervisor_server::Supervisor};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request as Call, Response, Status};
+
+use super::convert;
+use crate::{
+    config::parse,
+    output::tail,
+    request::{Handle, ListQuery, Operate, ProcessResult, Refusal, Request, Verb},
+};
+
+/// Bytes that one `ReadLog` answers at most.
+const READ_LIMIT: u64 = 4 << 20;
+/// Bytes that one `WriteStdin` takes at most.
+const STDIN_LIMIT: usize = 1 << 20;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    driver: Handle,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Service {
+    /// A service that asks this driver.
+    pub fn new(driver: Handle) -> Self {
+        Self { driver }
+    }
+
+    async fn operate(
+        &self,
+        verb: Verb,
+        names: Vec<String>,
+        no_wait: bool,
+    ) -> Reply<Streaming<v1::ProcessResult>> {
+        let operate = Operate { verb, names, wait: !no_wait };
+        let results = self.driver.ask_for(|reply| Request::Operate(reply, operate)).await.map_err(refused)?;
+        let encode = |result: ProcessResult| Ok(convert::process_result(result));
+        Ok(Response::new(Box::pin(ReceiverStream::new(results).map(encode))))
+    }
+}
+
+/// The status of a refused call.
+#[allow(clippy::needless_pass_by_value, reason = "called by map_err")]
+fn refused(refusal: Refusal) -> Status {
+    convert::status(&refusal)
+}
+
+#[tonic::async_trait]
+impl Supervisor for Service {
+    type WatchProcessesStream = Streaming<v1::Process>;
+    type StartProcessesStream = Streaming<v1::ProcessResult>;
+    type StopProcessesStream = Streaming<v1::ProcessResult>;
+    type RestartProcessesStream = Streaming<v1::ProcessResult>;
+    type SignalProcessesStream = Streaming<v1::ProcessResult>;
+    type UpdateStream = Streaming<v1::UpdateProgress>;
+    type FollowLogStream = Streaming<v1::LogChunk>;
+    type ClearLogsStream = Streaming<v1::ProcessResult>;
+
+    async fn get_info(&self, _: Call<v1::GetInfoRequest>) -> Reply<v1::DaemonInfo> {
+        let info = self.driver.ask(Request::Info).await.map_err(Refusal::from).map_err(refused)?;
+        Ok(Response::new(convert::daemon_info(info)))
+    }
+
+    async fn list_processes(&self, call: Call<v1::ListProcessesRequest>) -> Reply<v1::ListProcessesReply> {
+        let query = ListQuery { names: call.into_inner().names, since: None };
+        let ask = self.driver.ask(|reply| Request::List(reply, query));
+        Ok(Response::new(convert::listing(ask.await.map_err(Refusal::from).map_err(refused)?)))
+    }
+
+    async fn watch_processes(
+        &self,
+        call: Call<v1::ListProcessesRequest>,
+    ) -> Reply<Self::WatchProcessesStream> {
+        let (names, driver) = (call.into_inner().names, self.driver.clone());
+        let mut changes = driver.ask(Request::Changes).await.map_err(Refusal::from).map_err(refused)?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        // Ends when the client or the driver is gone: each step waits for one of the two.
+        tokio::spawn(async move {
+            let mut since = None;
+            loop {
+                let query = ListQuery { names: names.clone(), since };
+                let Ok(listing) = driver.ask(|reply| Request::List(reply, query)).await else { return };
+                since = Some(listing.generation);
+                for process in listing.processes {
+                    if sender.send(Ok(convert::process(process))).await.is_err() {
+                        return;
+                    }
+                }
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn start_processes(&self, call: Call<v1::OperationRequest>) -> Reply<Self::StartProcessesStream> {
+        let v1::OperationRequest { names, no_wait } = call.into_inner();
+        self.operate(Verb::Start, names, no_wait).await
+    }
+
+    async fn stop_processes(&self, call: Call<v1::OperationRequest>) -> Reply<Self::StopProcessesStream> {
+        let v1::OperationRequest { names, no_wait } = call.into_inner();
+        self.operate(Verb::Stop, names, no_wait).await
+    }
+
+    async fn restart_processes(
+        &self,
+        call: Call<v1::OperationRequest>,
+    ) -> Reply<Self::RestartProcessesStream> {
+        let v1::OperationRequest { names, no_wait } = call.into_inner();
+        self.operate(Verb::Restart, names, no_wait).await
+    }
+
+    async fn signal_processes(&self, call: Call<v1::SignalRequest>) -> Reply<Self::SignalProcessesStream> {
+        let v1::SignalRequest { names, signal } = call.into_inner();
+        let signal = parse::signal(&signal).map_err(|_| convert::bad_signal(&signal))?;
+        self.operate(Verb::Signal(signal), names, false).await
+    }
+
+    async fn list_configuration(
+        &self,
+        _: Call<v1::ListConfigurationRequest>,
+    ) -> Reply<v1::ListConfigurationReply> {
+        let processes = self.driver.ask_for(Request::ListConfiguration).await.map_err(refused)?;
+        Ok(Response::new(convert::configuration(processes)))
+    }
+
+    async fn reread(&self, _: Call<v1::RereadRequest>) -> Reply<v1::RereadReply> {
+        let changes = self.driver.ask_for(Request::Reread).await.map_err(refused)?;
+        Ok(Response::new(convert::changes(changes)))
+    }
+
+    async fn update(&self, call: Call<v1::UpdateRequest>) -> Reply<Self::UpdateStream> {
+        let groups = call.into_inner().groups;
+        let steps = self.driver.ask_for(|reply| Request::Update(reply, groups)).await.map_err(refused)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(steps).map(|step| Ok(convert::update_step(step))))))
+    }
+
+    async fn add_group(&self, call: Call<v1::GroupRequest>) -> Reply<v1::GroupReply> {
+        let group = call.into_inner().group;
+        self.driver.ask_for(|reply| Request::AddGroup(reply, group)).await.map_err(refused)?;
+        Ok(Response::new(v1::GroupReply {}))
+    }
+
+    async fn remove_group(&self, call: Call<v1::GroupRequest>) -> Reply<v1::GroupReply> {
+        let group = call.into_inner().group;
+        self.driver.ask_for(|reply| Request::RemoveGroup(reply, group)).await.map_err(refused)?;
+        Ok(Response::new(v1::GroupReply {}))
+    }
+
+    async fn read_log(&self, call: Call<v1::ReadLogRequest>) -> Reply<v1::ReadLogReply> {
+        let v1::ReadLogRequest { source, offset, length } = call.into_inner();
+        let source = convert::log_source(source);
+        let path = self.driver.ask_for(|reply| Request::Log(reply, source)).await.map_err(refused)?;
+        let window = tail::read_window(&path, offset, length, READ_LIMIT);
+        let window = window.map_err(|error| convert::unreadable(&path, &error))?;
+        Ok(Response::new(v1::ReadLogReply { data: window.data, offset: window.offset, size: window.size }))
+    }
+
+    async fn follow_log(&self, call: Call<v1::FollowLogRequest>) -> Reply<Self::FollowLogStream> {
+        let v1::FollowLogRequest { source, backlog } = call.into_inner();
+        let source = convert::log_source(source);
+        let backlog = u64::try_from(backlog).unwrap_or(0);
+        let mut follower =
+            self.driver.ask_for(|reply| Request::Follow(reply, source, backlog)).await.map_err(refused)?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        // Ends when the client is gone, or the log: each step waits for one of the two.
+        tokio::spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    next = follower.next() => next,
+                    () = sender.closed() => return,
+                };
+                let chunk = match next {
+                    Ok(Some(data)) => Ok(v1::LogChunk { data: data.into() }),
+                    Ok(None) => return,
+                    Err(error) => {
+                        Err(Status::unavailable(format!("the log cannot be read any more: {error}")))
+                    }
+                };
+                if sender.send(chunk).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn clear_logs(&self, call: Call<v1::ClearLogsRequest>) -> Reply<Self::ClearLogsStream> {
+        let names = call.into_inner().names;
+        let results = self.driver.ask_for(|reply| Request::ClearLogs(reply, names)).await.map_err(refused)?;
+        let results = results.into_iter().map(|result| Ok(convert::process_result(result)));
+        Ok(Response::new(Box::pin(tokio_stream::iter(results.collect::<Vec<_>>()))))
+    }
+
+    async fn clear_daemon_log(&self, _: Call<v1::ClearDaemonLogRequest>) -> Reply<v1::ClearDaemonLogReply> {
+        self.driver.ask_for(Request::ClearDaemonLog).await.map_err(refused)?;
+        Ok(Response::new(v1::ClearDaemonLogReply {}))
+    }
+
+    async fn reopen_logs(&self, _: Call<v1::ReopenLogsRequest>) -> Reply<v1::ReopenLogsReply> {
+        self.driver.ask(Request::ReopenLogs).await.map_err(Refusal::from).map_err(refused)?;
+        Ok(Response::new(v1::ReopenLogsReply {}))
+    }
+
+    async fn write_stdin(&self, call: Call<v1::WriteStdinRequest>) -> Reply<v1::WriteStdinReply> {
+        let v1::WriteStdinRequest { process, data } = call.into_inner();
+        if data.len() > STDIN_LIMIT {
+            return Err(Status::invalid_argument(format!(
+                "{} bytes at once; at most {STDIN_LIMIT}",
+                data.len()
+            )));
+        }
+        self.driver.ask_for(|reply| Request::WriteStdin(reply, process, data)).await.map_err(refused)?;
+        Ok(Response::new(v1::WriteStdinReply {}))
+    }
+
+    async fn shutdown(&self, _: Call<v1::ShutdownRequest>) -> Reply<v1::ShutdownReply> {
+        self.driver.ask_for(Request::Shutdown).await.map_err(refused)?;
+        Ok(Response::new(v1::ShutdownReply {}))
+    }
+
+    async fn reload(&self, _: Call<v1::ReloadRequest>) -> Reply<v1::ReloadReply> {
+        self.driver.ask_for(Request::Reload).await.map_err(refused)?;
+        Ok(Response::new(v1::ReloadReply {}))
+    }
+}

@@ -1,0 +1,52 @@
+//! `[supervisorctl]`.
+
+use super::{
+    CtlConfig,
+    error::ConfigErrors,
+    evaluation::{Evaluation, Source, Surroundings},
+    ini::Section,
+    parse::expand_user,
+    python::abspath,
+};
+
+impl Default for CtlConfig {
+    fn default() -> Self {
+        Self {
+            serverurl: "http://localhost:9001".to_owned(),
+            username: None,
+            password: None,
+            prompt: "supervisor".to_owned(),
+            history_file: None,
+        }
+    }
+}
+
+/// Reads `[supervisorctl]`.
+///
+/// # Errors
+/// [`ConfigErrors`] when the section is missing or a key cannot be expanded.
+pub fn evaluate(sections: &[Section], around: &Surroundings<'_>) -> Result<CtlConfig, ConfigErrors> {
+    let mut evaluation = Evaluation::new(sections, around);
+    let Some(section) = evaluation.section("supervisorctl") else {
+        let problem = ".ini file does not include supervisorctl section".to_owned();
+        return Err(ConfigErrors::of_file(around.file, problem.clone(), problem));
+    };
+    let from = Source { section, is_program: false };
+    let here = evaluation.here.clone();
+    let normal = |path: &str| abspath(around.cwd, &expand_user(path, around.machine));
+    let default = CtlConfig::default();
+    let serverurl = evaluation.text(from, "serverurl", &[&here]).unwrap_or(default.serverurl);
+    let serverurl = match serverurl.strip_prefix("unix://") {
+        Some(path) => format!("unix://{}", normal(path)),
+        None => serverurl,
+    };
+    let prompt = evaluation.text(from, "prompt", &[]).unwrap_or(default.prompt);
+    let username = evaluation.text(from, "username", &[]);
+    let password = evaluation.text(from, "password", &[]);
+    let history_file = evaluation.text(from, "history_file", &[&here]).filter(|path| !path.is_empty());
+    let history_file = history_file.map(|path| normal(&path).into());
+    match evaluation.finish() {
+        Some(errors) => Err(errors),
+        None => Ok(CtlConfig { serverurl, username, password, prompt, history_file }),
+    }
+}

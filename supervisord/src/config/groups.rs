@@ -1,0 +1,272 @@
+//! Groups: `[group:x]`, and the group that every other program, event listener or FastCGI program is by itself.
+
+use std::collections::HashMap;
+
+use super::{
+    Environment, GroupConfig, GroupKind, Owner, ProgramConfig,
+    daemon::saturated,
+    evaluation::{Evaluation, Source, Subject},
+    expand::{Names, Value},
+    ini::Section,
+    parse::{boolean, fastcgi_socket, integer, list, name, octal, owner, user},
+};
+
+impl<'a> Evaluation<'a> {
+    /// All groups by priority, then name; `shared` are the variables of `[supervisord]`.
+    pub(super) fn groups(&mut self, shared: &Environment) -> Vec<GroupConfig> {
+        let mut grouped: Vec<&str> = Vec::new();
+        let mut groups: Vec<(GroupConfig, &Section)> = Vec::new();
+        for section in self.sections_of("group:") {
+            groups.extend(self.heterogeneous(section, &mut grouped).map(|group| (group, section)));
+        }
+        for section in self.sections_of("program:") {
+            if !grouped.contains(&section.name.as_str()) {
+                groups.extend(self.of_program(section).map(|group| (group, section)));
+            }
+        }
+        for section in self.sections_of("eventlistener:") {
+            groups.extend(self.of_listener(section).map(|group| (group, section)));
+        }
+        for section in self.sections_of("fcgi-program:") {
+            if !grouped.contains(&section.name.as_str()) {
+                groups.extend(self.of_fastcgi(section).map(|group| (group, section)));
+            }
+        }
+        groups.sort_by(|(a, _), (b, _)| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
+        for process in groups.iter_mut().flat_map(|(group, _)| &mut group.processes) {
+            process.environment = shared.merged(&process.environment);
+        }
+        self.without_duplicates(groups)
+    }
+
+    /// Two groups of one name cannot both be activated: the first in the order of activation stays, as in Supervisor.
+    fn without_duplicates(&mut self, groups: Vec<(GroupConfig, &Section)>) -> Vec<GroupConfig> {
+        let mut kept: Vec<(GroupConfig, &Section)> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for (group, section) in groups {
+            if let Some(at) = known.get(&group.name) {
+                let (_, first): &(GroupConfig, &Section) = &kept[*at];
+                let problem =
+                    format!("ignored, because [{}] is a group of the same name {:?}", first.name, group.name);
+                self.warn(section, Subject::Section, problem);
+            } else {
+                known.insert(group.name.clone(), kept.len());
+                kept.push((group, section));
+            }
+        }
+        kept.into_iter().map(|(group, _)| group).collect()
+    }
+
+    fn heterogeneous(&mut self, section: &'a Section, grouped: &mut Vec<&'a str>) -> Option<GroupConfig> {
+        let from = Source { section, is_program: false };
+        let here = self.here.clone();
+        let group_name = self.section_name(from);
+        let programs = self.read(from, "programs", &[&here], |text| Ok(list(text))).unwrap_or_default();
+        let priority = self.group_priority(from, 999);
+        let mut processes = Vec::new();
+        // Supervisor's message names the section that it looked at last.
+        let mut blamed = section.name.as_str();
+        for program in programs {
+            let sections = [
+                self.section(&format!("program:{program}")),
+                self.section(&format!("fcgi-program:{program}")),
+            ];
+            let subject = section.get("programs").map_or(Subject::Section, Subject::Entry);
+            let found = match sections {
+                [None, None] => {
+                    let problem =
+                        |by: &str| format!("[{by}] names unknown program or fcgi-program {program}");
+                    self.error_as(from, subject, problem(&section.name), problem(blamed));
+                    continue;
+                }
+                [Some(_), Some(_)] => {
+                    let problem = |by: &str| {
+                        format!("[{by}] name {program} is ambiguous (exists as program and fcgi-program)")
+                    };
+                    self.error_as(from, subject, problem(&section.name), problem(blamed));
+                    continue;
+                }
+                [Some(found), None] | [None, Some(found)] => found,
+            };
+            blamed = &found.name;
+            grouped.push(&found.name);
+            processes.extend(self.processes(found, group_name.as_deref().unwrap_or_default()));
+        }
+        let processes = self.without_namesakes(section, processes);
+        Some(GroupConfig { name: group_name?, priority, kind: GroupKind::Group, processes })
+    }
+
+    fn of_program(&mut self, section: &'a Section) -> Option<GroupConfig> {
+        let from = Source { section, is_program: false };
+        let name = self.section_name(from);
+        let priority = self.group_priority(from, 999);
+        let processes = self.processes(section, name.as_deref().unwrap_or_default());
+        let processes = self.without_namesakes(section, processes);
+        Some(GroupConfig { name: name?, priority, kind: GroupKind::Program, processes })
+    }
+
+    fn of_listener(&mut self, section: &'a Section) -> Option<GroupConfig> {
+        let from = Source { section, is_program: false };
+        let (here, of) = (self.here.clone(), &section.name);
+        let name = of.trim_start_matches("eventlistener:").to_owned();
+        let priority = self.group_priority(from, -1);
+        let buffer_size = self.read(from, "buffer_size", &[&here], |text| match integer(text)? {
+            size @ ..1 => Err(format!("[{of}] section sets invalid buffer_size ({size})")),
+            size => Ok(saturated(size.unsigned_abs())),
+        });
+        let result_handler =
+            self.text(from, "result_handler", &[&here]).unwrap_or_else(|| RESULT_HANDLER.to_owned());
+        if let (true, Some(entry)) = (result_handler != RESULT_HANDLER, section.get("result_handler")) {
+            let problem = "a plug-in in Python cannot be loaded, the default handler is used".to_owned();
+            self.warn(section, Subject::Entry(entry), problem);
+        }
+        let events = self.events(from);
+        self.read(from, "redirect_stderr", &[&here], |text| match boolean(text)? {
+            true => Err(format!(
+                "[{of}] section sets redirect_stderr=true but this is not allowed because it will interfere with \
+                 the eventlistener protocol"
+            )),
+            false => Ok(()),
+        });
+        let processes = self.processes(section, &name);
+        let processes = self.without_namesakes(section, processes);
+        let kind =
+            GroupKind::EventListener { events, buffer_size: buffer_size.unwrap_or(10), result_handler };
+        Some(GroupConfig { name, priority, kind, processes })
+    }
+
+    fn events(&mut self, from: Source<'a>) -> Vec<String> {
+        let here = self.here.clone();
+        let subject = from.section.get("events").map_or(Subject::Key("events"), Subject::Entry);
+        let errors = self.error_count();
+        let names =
+            self.read(from, "events", &[&here], |text| Ok(list(&text.to_uppercase()))).unwrap_or_default();
+        let mut events: Vec<String> = Vec::new();
+        for event in names {
+            if !EVENTS.contains(&event.as_str()) {
+                let problem = format!("Unknown event type {event} in [{}] events", from.section.name);
+                self.error(from, subject, problem);
+            } else if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        if events.is_empty() && self.error_count() == errors {
+            self.error(from, subject, format!("[{}] section requires an \"events\" line", from.section.name));
+        }
+        events
+    }
+
+    fn of_fastcgi(&mut self, section: &'a Section) -> Option<GroupConfig> {
+        let from = Source { section, is_program: false };
+        let (here, machine, of) = (self.here.clone(), self.around.machine, &section.name);
+        let name = self.section_name(from);
+        let priority = self.group_priority(from, 999);
+        let user = self.read(from, "user", &[&here], |text| user(text, machine));
+        let backlog = self.read(from, "socket_backlog", &[&here], |text| match integer(text)? {
+            backlog @ 1..=65535 => Ok(saturated(backlog.unsigned_abs())),
+            backlog => Err(format!("Invalid socket_backlog value {backlog}")),
+        });
+        let owner = self.read(from, "socket_owner", &[&here], |text| {
+            owner(text, machine).map_err(|_| format!("Invalid socket_owner value {text}"))
+        });
+        let mode = self.read(from, "socket_mode", &[&here], |text| {
+            octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
+        });
+        let names = name.as_ref().map(|name| ("program_name".to_owned(), Value::Text(name.clone())));
+        let names: Names = names.into_iter().collect();
+        let requires = || format!("[{of}] section requires a \"socket\" line");
+        if section.get("socket").is_none() {
+            self.error(from, Subject::Key("socket"), requires());
+        }
+        let is_unix_only = section.get("socket_owner").is_some() || section.get("socket_mode").is_some();
+        let socket = self.read(from, "socket", &[&here, &names], |text| {
+            let problem = match fastcgi_socket(text) {
+                _ if text.is_empty() => return Err(requires()),
+                _ if is_unix_only && !text.starts_with("unix://") => {
+                    "socket_owner and socket_mode params should only be used with a Unix domain socket"
+                        .to_owned()
+                }
+                Ok(socket) => return Ok(socket),
+                Err(problem) => problem,
+            };
+            Err(format!("{problem} in [{of}] socket"))
+        });
+        let processes = self.processes(section, name.as_deref().unwrap_or_default());
+        let processes = self.without_namesakes(section, processes);
+        let of_user = || {
+            user.filter(|user| user.uid != machine.own_uid())
+                .map(|user| Owner { uid: user.uid, gid: user.gid })
+        };
+        let owner = owner.or_else(of_user);
+        let kind = GroupKind::FastCgi { socket: socket?, owner, mode: mode.unwrap_or(0o700), backlog };
+        Some(GroupConfig { name: name?, priority, kind, processes })
+    }
+
+    fn group_priority(&mut self, from: Source<'a>, default: i32) -> i32 {
+        let here = self.here.clone();
+        self.read(from, "priority", &[&here], integer).map_or(default, clamped)
+    }
+
+    /// What follows the colon in the name of a section, as a name.
+    pub(super) fn section_name(&mut self, from: Source<'a>) -> Option<String> {
+        let text = from.section.name.split_once(':').map_or("", |(_, name)| name);
+        name(text).map_err(|problem| self.error(from, Subject::Section, problem)).ok()
+    }
+
+    /// Of processes with one name the last stays, at the place of the first: so does Supervisor when it runs them.
+    fn without_namesakes(&mut self, section: &Section, processes: Vec<ProgramConfig>) -> Vec<ProgramConfig> {
+        let mut kept: Vec<ProgramConfig> = Vec::with_capacity(processes.len());
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for process in processes {
+            if let Some(at) = known.get(&process.name) {
+                let problem = format!(
+                    "two processes are called {:?}: that of [program:{}] replaces that of [program:{}]",
+                    process.name, process.program, kept[*at].program
+                );
+                self.warn(section, Subject::Section, problem);
+                kept[*at] = process;
+            } else {
+                known.insert(process.name.clone(), kept.len());
+                kept.push(process);
+            }
+        }
+        kept
+    }
+}
+
+/// `number`, or the nearest that fits.
+pub(super) fn clamped(number: i64) -> i32 {
+    i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX })
+}
+
+const RESULT_HANDLER: &str = "supervisor.dispatchers:default_handler";
+
+const EVENTS: [&str; 27] = [
+    "EVENT",
+    "PROCESS_STATE",
+    "PROCESS_STATE_STOPPED",
+    "PROCESS_STATE_EXITED",
+    "PROCESS_STATE_STARTING",
+    "PROCESS_STATE_STOPPING",
+    "PROCESS_STATE_BACKOFF",
+    "PROCESS_STATE_FATAL",
+    "PROCESS_STATE_RUNNING",
+    "PROCESS_STATE_UNKNOWN",
+    "PROCESS_COMMUNICATION",
+    "PROCESS_COMMUNICATION_STDOUT",
+    "PROCESS_COMMUNICATION_STDERR",
+    "PROCESS_LOG",
+    "PROCESS_LOG_STDOUT",
+    "PROCESS_LOG_STDERR",
+    "REMOTE_COMMUNICATION",
+    "SUPERVISOR_STATE_CHANGE",
+    "SUPERVISOR_STATE_CHANGE_RUNNING",
+    "SUPERVISOR_STATE_CHANGE_STOPPING",
+    "TICK",
+    "TICK_5",
+    "TICK_60",
+    "TICK_3600",
+    "PROCESS_GROUP",
+    "PROCESS_GROUP_ADDED",
+    "PROCESS_GROUP_REMOVED",
+];

@@ -1,0 +1,381 @@
+//! Supervisor's INI dialect: text → sections of (key, value, file, line).
+//!
+//! The dialect is that of Python's non-strict `RawConfigParser` with inline comments. [`Reader`] resolves it (comments,
+//! continuation lines, case of keys, delimiters, duplicates, `[DEFAULT]`) into plain text with one line per key, which
+//! crate `rust-ini` reads; the place that each key came from is kept beside. Leaves `%(name)s` to `expand`, except for
+//! the textual `%(here)s` that Supervisor replaces file by file.
+
+use std::{collections::HashMap, fmt::Write, sync::Arc};
+
+use ini::{Ini, ParseOption};
+
+use super::python::{is_space, repr, rstrip, strip};
+
+/// One section, merged from all its appearances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its name, blanks included.
+    pub name: String,
+    /// File in which it first appears, as named to [`Reader::read`].
+    pub file: Arc<str>,
+    /// Line of its first header.
+    pub line: u32,
+    /// Its keys in order of first appearance, those of `[DEFAULT]` last.
+    pub entries: Vec<Entry>,
+}
+
+impl Section {
+    /// The entry of `key` (lower case).
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+}
+
+/// One key of a section with its last value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Lower-case key.
+    pub key: String,
+    /// Value, lines joined by `\n`.
+    pub value: String,
+    /// File of the value.
+    pub file: Arc<str>,
+    /// Line of the key.
+    pub line: u32,
+    /// Whether an inline comment ended one of its lines.
+    pub is_cut: bool,
+    /// Whether it comes from `[DEFAULT]`.
+    pub is_inherited: bool,
+}
+
+/// Why a file is not in the dialect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SyntaxError {
+    /// Something other than a comment stands before the first section.
+    #[error("File contains no section headers.\nfile: {}, line: {line}\n{}", repr(file), repr(text))]
+    NoSectionHeader {
+        /// File, as named to [`Reader::read`].
+        file: String,
+        /// Its line.
+        line: u32,
+        /// The whole line.
+        text: String,
+    },
+    /// Lines that are neither a section, nor a key with `=` or `:`, nor a continuation.
+    #[error("Source contains parsing errors: {}{}", repr(file), bad_lines(lines))]
+    BadLines {
+        /// File, as named to [`Reader::read`].
+        file: String,
+        /// Number and text of each.
+        lines: Vec<(u32, String)>,
+    },
+}
+
+fn bad_lines(lines: &[(u32, String)]) -> String {
+    lines.iter().fold(String::new(), |mut out, (number, text)| {
+        out.push_str(&format!("\n\t[line {number:>2}]: {}", repr(text)));
+        out
+    })
+}
+
+/// Collects files; later ones override earlier ones key by key.
+#[derive(Debug, Default)]
+pub struct Reader {
+    sections: Vec<RawSection>,
+    /// Position of each name in `sections`.
+    index: HashMap<String, usize>,
+    defaults: RawSection,
+}
+
+#[derive(Debug, Default)]
+struct RawSection {
+    name: String,
+    file: Arc<str>,
+    line: u32,
+    entries: Vec<RawEntry>,
+    /// Position of each key in `entries`.
+    index: HashMap<String, usize>,
+}
+
+#[derive(Debug, Clone)]
+struct RawEntry {
+    key: String,
+    lines: Vec<String>,
+    file: Arc<str>,
+    line: u32,
+    is_cut: bool,
+}
+
+/// Where the section being read is kept.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Defaults,
+    Section(usize),
+}
+
+/// One physical line with its comment taken off.
+struct Line<'a> {
+    number: u32,
+    /// The line with its `\n`.
+    raw: &'a str,
+    /// What is left of it, without surrounding blanks.
+    value: &'a str,
+    comment: Comment,
+    /// Number of leading blanks.
+    indent: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comment {
+    None,
+    Inline,
+    WholeLine,
+}
+
+impl Reader {
+    /// Adds the text of `file`.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] with every bad line; what could be read has been added.
+    pub fn read(&mut self, file: &str, text: &str) -> Result<(), SyntaxError> {
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let file: Arc<str> = Arc::from(file);
+        let mut place: Option<Place> = None;
+        let mut entry: Option<usize> = None;
+        let mut indent = 0;
+        let mut bad = Vec::new();
+        for (number, raw) in (1..).zip(text.split_inclusive('\n')) {
+            let line = Line::new(number, raw);
+            if line.value.is_empty() {
+                if let (Comment::None, Some(place), Some(entry)) = (line.comment, place, entry) {
+                    self.section(place).entries[entry].lines.push(String::new());
+                }
+                continue;
+            }
+            if let (Some(place), Some(entry)) = (place, entry)
+                && line.indent > indent
+            {
+                self.section(place).entries[entry].continue_with(&line);
+                continue;
+            }
+            indent = line.indent;
+            if let Some(name) = header(line.value) {
+                place = Some(self.open(name, &file, line.number));
+                entry = None;
+            } else if let Some(place) = place {
+                match key_and_value(line.value) {
+                    Some((key, value)) => entry = Some(self.section(place).set(key, value, &file, &line)),
+                    None => bad.push((line.number, line.raw.to_owned())),
+                }
+            } else {
+                let (file, text) = (file.to_string(), line.raw.to_owned());
+                return Err(SyntaxError::NoSectionHeader { file, line: line.number, text });
+            }
+        }
+        if bad.is_empty() {
+            Ok(())
+        } else {
+            Err(SyntaxError::BadLines { file: file.to_string(), lines: bad })
+        }
+    }
+
+    /// Replaces `%(here)s` in everything read so far.
+    pub fn expand_here(&mut self, here: &str) {
+        let defaults: Vec<RawEntry> =
+            self.defaults.entries.iter().filter(|entry| entry.value().contains(HERE)).cloned().collect();
+        for section in &mut self.sections {
+            for entry in &mut section.entries {
+                for line in &mut entry.lines {
+                    *line = line.replace(HERE, here);
+                }
+            }
+            for entry in &defaults {
+                if !section.index.contains_key(&entry.key) {
+                    let mut entry = entry.clone();
+                    entry.lines = entry.lines.iter().map(|line| line.replace(HERE, here)).collect();
+                    section.index.insert(entry.key.clone(), section.entries.len());
+                    section.entries.push(entry);
+                }
+            }
+        }
+    }
+
+    /// The sections in order of first appearance.
+    ///
+    /// # Errors
+    /// When `rust-ini` refuses the normalised text, which it must not.
+    pub fn sections(&self) -> Result<Vec<Section>, ini::ParseError> {
+        let options = ParseOption {
+            enabled_quote: false,
+            enabled_escape: true,
+            enabled_indented_mutiline_value: false,
+            enabled_preserve_key_leading_whitespace: false,
+        };
+        let ini = Ini::load_from_str_opt(&self.normalised(), options)?;
+        let found = ini.iter().filter_map(|(name, properties)| name.map(|name| (unwrap(name), properties)));
+        Ok(self
+            .sections
+            .iter()
+            .zip(found)
+            .map(|(raw, (name, properties))| {
+                let origins = raw.entries.iter().map(|entry| (entry, false));
+                let origins = origins.chain(self.inherited(raw).map(|entry| (entry, true)));
+                let entries =
+                    origins.zip(properties.iter()).map(|((raw, is_inherited), (key, value))| Entry {
+                        key: unwrap(key).to_owned(),
+                        value: unwrap(value).to_owned(),
+                        file: raw.file.clone(),
+                        line: raw.line,
+                        is_cut: raw.is_cut,
+                        is_inherited,
+                    });
+                Section {
+                    name: name.to_owned(),
+                    file: raw.file.clone(),
+                    line: raw.line,
+                    entries: entries.collect(),
+                }
+            })
+            .collect())
+    }
+
+    /// The dialect resolved: `["name"]` and `"key"="value"`, one line each, in `rust-ini`'s escapes.
+    pub fn normalised(&self) -> String {
+        let mut out = String::new();
+        for section in &self.sections {
+            out.push_str("[\"");
+            escape(&section.name, &mut out);
+            out.push_str("\"]\n");
+            for entry in section.entries.iter().chain(self.inherited(section)) {
+                out.push('"');
+                escape(&entry.key, &mut out);
+                out.push_str("\"=\"");
+                escape(&entry.value(), &mut out);
+                out.push_str("\"\n");
+            }
+        }
+        out
+    }
+
+    fn inherited<'a>(&'a self, section: &'a RawSection) -> impl Iterator<Item = &'a RawEntry> {
+        self.defaults.entries.iter().filter(|entry| !section.index.contains_key(&entry.key))
+    }
+
+    fn section(&mut self, place: Place) -> &mut RawSection {
+        match place {
+            Place::Defaults => &mut self.defaults,
+            Place::Section(at) => &mut self.sections[at],
+        }
+    }
+
+    fn open(&mut self, name: &str, file: &Arc<str>, line: u32) -> Place {
+        if name == "DEFAULT" {
+            return Place::Defaults;
+        }
+        if let Some(at) = self.index.get(name) {
+            return Place::Section(*at);
+        }
+        let at = self.sections.len();
+        self.index.insert(name.to_owned(), at);
+        self.sections.push(RawSection {
+            name: name.to_owned(),
+            file: file.clone(),
+            line,
+            ..RawSection::default()
+        });
+        Place::Section(at)
+    }
+}
+
+impl RawSection {
+    fn set(&mut self, key: &str, value: &str, file: &Arc<str>, line: &Line<'_>) -> usize {
+        let key = key.to_lowercase();
+        let at = *self.index.entry(key.clone()).or_insert(self.entries.len());
+        let is_cut = line.comment == Comment::Inline;
+        let entry =
+            RawEntry { key, lines: vec![value.to_owned()], file: file.clone(), line: line.number, is_cut };
+        if at == self.entries.len() {
+            self.entries.push(entry);
+        } else {
+            self.entries[at] = entry;
+        }
+        at
+    }
+}
+
+impl RawEntry {
+    fn continue_with(&mut self, line: &Line<'_>) {
+        self.lines.push(line.value.to_owned());
+        self.is_cut |= line.comment == Comment::Inline;
+    }
+
+    fn value(&self) -> String {
+        rstrip(&self.lines.join("\n")).to_owned()
+    }
+}
+
+impl<'a> Line<'a> {
+    fn new(number: u32, raw: &'a str) -> Self {
+        let indent = raw.chars().take_while(|c| is_space(*c)).count();
+        let (value, comment) = if strip(raw).starts_with(['#', ';']) {
+            ("", Comment::WholeLine)
+        } else {
+            inline_comment(raw).map_or((raw, Comment::None), |at| (&raw[..at], Comment::Inline))
+        };
+        Self {
+            number,
+            raw,
+            value: strip(value),
+            comment,
+            indent: if strip(raw).is_empty() { 0 } else { indent },
+        }
+    }
+}
+
+/// Where an inline comment starts: at a `;` or `#` after a blank, whatever the quotes say.
+fn inline_comment(line: &str) -> Option<usize> {
+    let mut before = None;
+    for (at, c) in line.char_indices() {
+        if matches!(c, ';' | '#') && before.is_none_or(is_space) {
+            return Some(at);
+        }
+        before = Some(c);
+    }
+    None
+}
+
+/// The name in `[name]`, up to the last bracket.
+fn header(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix('[')?;
+    let end = rest.rfind(']')?;
+    (end > 0).then(|| &rest[..end])
+}
+
+/// Splits at the first `=` or `:`.
+fn key_and_value(line: &str) -> Option<(&str, &str)> {
+    let at = line.find(['=', ':'])?;
+    let key = rstrip(&line[..at]);
+    (!key.is_empty()).then(|| (key, strip(&line[at + 1..])))
+}
+
+/// Writes `text` so that `rust-ini` gives it back whatever is in it: everything with a meaning there, now or with
+/// other features of that crate, becomes `\xHHHH`.
+fn escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        let is_special = matches!(c, '\\' | '[' | ']' | '=' | ':' | ';' | '#' | '"' | '\'');
+        let code = u32::from(c);
+        if code < 0x1_0000 && (is_special || c.is_control() || (is_space(c) && c != ' ')) {
+            // Writing to a String cannot fail.
+            write!(out, "\\x{code:04x}").unwrap_or_default();
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+/// Takes off the quotes that protected blanks at the ends.
+fn unwrap(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
+const HERE: &str = "%(here)s";

@@ -1,0 +1,150 @@
+//! What dead main processes left behind: who it is, whether it is gone, and who put itself into the background.
+//!
+//! Left behind are the members of the main process's group (design D11), and descendants in other groups and sessions
+//! (design D5). The latter become our children, for we are a subreaper, and carry our environment variables.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+};
+
+use tracing::debug;
+
+use crate::{
+    config::StopSignal,
+    os::{family, signal},
+    process::Pid,
+    supervisor::{ProcessId, Supervisor},
+};
+
+/// Variables by which a stranger is attributed to its program.
+const MARKS: [&str; 2] = ["SUPERVISOR_GROUP_NAME", "SUPERVISOR_PROCESS_NAME"];
+
+/// What one program left behind.
+#[derive(Debug, Default)]
+struct Remains {
+    /// Process groups of dead main processes that still have members.
+    groups: Vec<Pid>,
+    /// Descendants in other groups, now our children.
+    strays: HashSet<Pid>,
+}
+
+/// What all programs left behind.
+#[derive(Debug, Default)]
+pub(super) struct Family {
+    of: HashMap<ProcessId, Remains>,
+    /// Children of ours that belong to no program; they are reaped and otherwise left alone.
+    strangers: HashSet<Pid>,
+}
+
+impl Family {
+    /// Records what is left of the group of the dead main process `leader`.
+    pub(super) fn note_group(&mut self, id: ProcessId, leader: Pid) {
+        if family::group_exists(leader) {
+            self.of.entry(id).or_default().groups.push(leader);
+        }
+    }
+
+    /// Looks for children of ours that are nobody's main process, and attributes them by their environment. Returns
+    /// those that were found now, with their programs.
+    pub(super) fn find_strays(&mut self, supervisor: &Supervisor) -> Vec<(ProcessId, Pid)> {
+        let mut found = Vec::new();
+        for pid in family::children_of_self() {
+            if supervisor.owner(pid).is_some() || self.strangers.contains(&pid) || self.is_known_stray(pid) {
+                continue;
+            }
+            match program_of(pid, supervisor) {
+                Some(id) if self.is_in_known_group(id, pid) => {}
+                Some(id) => {
+                    self.of.entry(id).or_default().strays.insert(pid);
+                    found.push((id, pid));
+                }
+                None => {
+                    self.strangers.insert(pid);
+                }
+            }
+        }
+        found
+    }
+
+    /// Records that a child of ours that is nobody's main process has been reaped.
+    pub(super) fn handle_reaped(&mut self, pid: Pid) {
+        self.strangers.remove(&pid);
+        for remains in self.of.values_mut() {
+            remains.strays.remove(&pid);
+        }
+    }
+
+    /// Programs that have left something behind, as far as is known.
+    pub(super) fn bereaved(&self) -> Vec<ProcessId> {
+        self.of.keys().copied().collect()
+    }
+
+    /// Whether what `id` left behind is gone, and forgets it if so.
+    pub(super) fn is_gone(&mut self, id: ProcessId) -> bool {
+        let Some(remains) = self.of.get_mut(&id) else { return true };
+        remains.groups.retain(|group| family::group_exists(*group));
+        let gone = remains.groups.is_empty() && remains.strays.is_empty();
+        if gone {
+            self.of.remove(&id);
+        }
+        gone
+    }
+
+    /// Sends a signal to everything that `id` left behind.
+    pub(super) fn signal(&mut self, id: ProcessId, signal: StopSignal) {
+        let Some(remains) = self.of.get(&id) else { return };
+        for group in &remains.groups {
+            note_refusal(*group, signal::kill_group(*group, signal.0));
+        }
+        for stray in &remains.strays {
+            // A stray that leads a group takes the group with it: a daemon's workers.
+            let leads = family::stat_of(*stray).is_ok_and(|stat| stat.group == *stray);
+            let sent =
+                if leads { signal::kill_group(*stray, signal.0) } else { signal::kill(*stray, signal.0) };
+            note_refusal(*stray, sent);
+        }
+    }
+
+    /// Forgets a program that is no longer supervised.
+    pub(super) fn forget(&mut self, id: ProcessId) {
+        self.of.remove(&id);
+    }
+
+    /// What a program left behind, for a message: `pid 12 (nginx), process group 34`.
+    pub(super) fn describe(&self, id: ProcessId) -> String {
+        let Some(remains) = self.of.get(&id) else { return String::new() };
+        let stray = |pid: &Pid| match family::comm_of(*pid) {
+            Some(comm) => format!("pid {pid} ({})", comm.to_string_lossy()),
+            None => format!("pid {pid}"),
+        };
+        let mut parts: Vec<String> =
+            remains.groups.iter().map(|group| format!("process group {group}")).collect();
+        parts.extend(remains.strays.iter().map(stray));
+        parts.sort();
+        parts.join(", ")
+    }
+
+    fn is_known_stray(&self, pid: Pid) -> bool {
+        self.of.values().any(|remains| remains.strays.contains(&pid))
+    }
+
+    fn is_in_known_group(&self, id: ProcessId, pid: Pid) -> bool {
+        let Some(remains) = self.of.get(&id) else { return false };
+        family::stat_of(pid).is_ok_and(|stat| remains.groups.contains(&stat.group))
+    }
+}
+
+fn note_refusal(pid: Pid, sent: Result<(), signal::SignalError>) {
+    match sent {
+        Ok(()) | Err(signal::SignalError::Gone) => {}
+        Err(error) => debug!("unable to signal pid {pid}, which a program left behind: {error}"),
+    }
+}
+
+fn program_of(pid: Pid, supervisor: &Supervisor) -> Option<ProcessId> {
+    let [group, name] = family::environ_of(pid, MARKS).ok()?;
+    let text =
+        |value: Option<std::ffi::OsString>| value.as_deref().and_then(OsStr::to_str).map(ToOwned::to_owned);
+    supervisor.find(&text(group)?, &text(name)?)
+}

@@ -1,0 +1,255 @@
+//! Groups come and go: activation with logs, reread, add, remove, and starting anew with another configuration.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::{
+    Driver,
+    unit::{Chatter, Unit},
+    update,
+};
+use crate::{
+    api::Servers,
+    clock::Moment,
+    config::{
+        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff,
+        load::{self, Loaded},
+    },
+    output::{LogId, LogSpec, auto},
+    request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
+    startup,
+    supervisor::{GroupDenied, Mode},
+};
+
+impl Driver {
+    /// Activates a group with its logs and starts what starts with it.
+    pub(super) fn activate(&mut self, group: GroupConfig, now: Moment) {
+        let name = group.name.clone();
+        let ids = match self.supervisor.add_group(Arc::new(group)) {
+            Ok(ids) => ids.to_vec(),
+            Err(denied) => return warn!("group {name} is not activated: {denied}"),
+        };
+        for id in ids {
+            let Some(config) = self.supervisor.process(id).map(|process| process.config().clone()) else {
+                continue;
+            };
+            let stdout = self.make_log(&config, Channel::Stdout);
+            let stderr = if config.redirect_stderr { None } else { self.make_log(&config, Channel::Stderr) };
+            let unit = Unit {
+                stdout,
+                stderr,
+                streams: Vec::new(),
+                stdin: None,
+                advice: Vec::new(),
+                changed: *self.generation.borrow(),
+                chatter: Chatter::default(),
+            };
+            self.units.insert(id, unit);
+        }
+        self.supervisor.autostart(&name, now);
+    }
+
+    /// The log of one stream; none if its output goes nowhere.
+    fn make_log(&mut self, config: &ProgramConfig, channel: Channel) -> Option<LogId> {
+        let output = match channel {
+            Channel::Stdout => &config.stdout,
+            Channel::Stderr => &config.stderr,
+        };
+        let (file, mode) = match &output.logfile {
+            LogTarget::None => (None, 0o666),
+            LogTarget::File(path) => (Some(path.clone()), 0o666),
+            LogTarget::Auto => (self.make_auto_log(config, channel), 0o600),
+        };
+        let syslog = output.syslog.then(|| config.name.clone());
+        if file.is_none() && syslog.is_none() {
+            return None;
+        }
+        Some(self.output.add_log(self.log_spec(output, file, mode, syslog)))
+    }
+
+    fn log_spec(
+        &self,
+        output: &OutputConfig,
+        file: Option<PathBuf>,
+        mode: u32,
+        syslog: Option<String>,
+    ) -> LogSpec {
+        LogSpec {
+            file,
+            mode,
+            maxbytes: output.maxbytes,
+            backups: output.backups,
+            syslog,
+            strip_ansi: self.available.daemon.strip_ansi,
+        }
+    }
+
+    fn make_auto_log(&self, config: &ProgramConfig, channel: Channel) -> Option<PathBuf> {
+        let daemon = &self.available.daemon;
+        let channel = match channel {
+            Channel::Stdout => auto::Channel::Stdout,
+            Channel::Stderr => auto::Channel::Stderr,
+        };
+        match auto::create(&daemon.childlogdir, &config.name, channel, &daemon.identifier) {
+            Ok(path) => Some(path),
+            Err(error) => {
+                error!("no log for {}: {}: {error}", config.name, daemon.childlogdir.display());
+                None
+            }
+        }
+    }
+
+    /// Deletes AUTO logs of earlier runs. The pidfile is locked: they belong to nobody who lives.
+    pub(super) fn clean_up_auto_logs(&self) {
+        let daemon = &self.available.daemon;
+        if daemon.nocleanup {
+            return;
+        }
+        match auto::clean_up(&daemon.childlogdir, &daemon.identifier, nix::unistd::getuid().as_raw()) {
+            Ok(failed) => {
+                for (path, error) in failed {
+                    warn!("Failed to clean up '{}': {error}", path.display());
+                }
+            }
+            Err(error) => warn!("Could not clear childlog dir: {error}"),
+        }
+    }
+
+    /// The configuration as last read, ordered by process name.
+    pub(super) fn configured_processes(&self) -> Vec<ConfiguredProcess> {
+        let one = |group: &GroupConfig, process: &ProgramConfig| ConfiguredProcess {
+            name: process.name.clone(),
+            group: group.name.clone(),
+            in_use: self.supervisor.group(&group.name).is_some(),
+            autostart: process.autostart,
+            group_priority: group.priority,
+            process_priority: process.priority,
+        };
+        let groups = self.available.groups.iter();
+        let mut all: Vec<_> =
+            groups.flat_map(|group| group.processes.iter().map(move |process| one(group, process))).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn load(&self) -> Result<Loaded, Refusal> {
+        load::load(&self.configuration_file, &self.inputs, &self.overrides)
+            .map_err(|errors| Refusal::new(Reason::CannotReread, errors.first_like_supervisor()))
+    }
+
+    /// Reads the configuration again and compares it with the active groups.
+    pub(super) fn reread(&mut self) -> Result<Changes, Refusal> {
+        let loaded = self.load()?;
+        self.available = loaded.config;
+        let active: Vec<GroupConfig> =
+            self.supervisor.groups().iter().map(|group| GroupConfig::clone(group.config())).collect();
+        let changes = diff::compare(&active, &self.available.groups);
+        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        Ok(Changes { added: changes.added, changed: changes.changed, removed: changes.removed, warnings })
+    }
+
+    /// Activates a group of the configuration as last read.
+    pub(super) fn add_group(&mut self, name: &str, now: Moment) -> Result<(), Refusal> {
+        if self.supervisor.group(name).is_some() {
+            return Err(Refusal::new(Reason::AlreadyAdded, format!("group {name} is active")));
+        }
+        let group = self.available.groups.iter().find(|group| group.name == name).cloned();
+        let group =
+            group.ok_or_else(|| Refusal::new(Reason::BadName, format!("no group is called {name:?}")))?;
+        self.activate(group, now);
+        Ok(())
+    }
+
+    /// Forgets an active group and its logs.
+    pub(super) fn remove_group(&mut self, name: &str) -> Result<(), Refusal> {
+        let ids = self.supervisor.remove_group(name).map_err(|denied| match denied {
+            GroupDenied::NoSuchGroup => Refusal::new(Reason::BadName, format!("no group is called {name:?}")),
+            GroupDenied::StillRunning => {
+                Refusal::new(Reason::StillRunning, format!("group {name} still runs"))
+            }
+            GroupDenied::AlreadyAdded => Refusal::new(Reason::AlreadyAdded, denied.to_string()),
+        })?;
+        for id in ids {
+            self.family.forget(id);
+            if let Some(unit) = self.units.remove(&id) {
+                for log in unit.logs() {
+                    self.output.remove_log(log);
+                }
+            }
+        }
+        self.generation.send_modify(|generation| *generation += 1);
+        Ok(())
+    }
+
+    /// Begins an update; it is carried to its end even if the client leaves.
+    pub(super) fn begin_update(
+        &mut self,
+        groups: Vec<String>,
+    ) -> Result<mpsc::Receiver<UpdateStep>, Refusal> {
+        let changes = self.reread()?;
+        let active = self.supervisor.groups().iter().filter(|group| !group.processes().is_empty());
+        let active = active.map(|group| group.config().name.clone()).collect();
+        let plan = update::plan(&changes, active, &groups);
+        let (steps, receiver) = mpsc::channel(plan.step_count().max(1));
+        self.jobs.spawn(update::run(self.handle.clone(), plan, steps));
+        Ok(receiver)
+    }
+
+    /// Reads the configuration again and, if it is good, stops everything to start anew.
+    pub(super) fn begin_reload(&mut self, now: Moment) -> Result<(), Refusal> {
+        let loaded = self.load()?;
+        self.ready.manager.reloading();
+        self.reload = Some(Box::new(loaded.config));
+        self.supervisor.begin_shutdown(Mode::Restarting, now);
+        self.next_waiting_line.get_or_insert(now.mono);
+        Ok(())
+    }
+
+    /// Everything has been stopped: takes over the new configuration and starts.
+    pub(super) fn begin_anew(&mut self, config: Config, now: Moment) {
+        for unit in std::mem::take(&mut self.units).into_values() {
+            for log in unit.logs() {
+                self.output.remove_log(log);
+            }
+        }
+        self.family = super::family::Family::default();
+        self.supervisor.begin_anew();
+        if let Err(error) = self.log.reconfigure(&config.daemon) {
+            error!("{error}");
+        }
+        self.reopen_servers(&config);
+        self.launcher.set_config(&config);
+        self.available = config;
+        self.clean_up_auto_logs();
+        info!("supervisord started with pid {}", std::process::id());
+        for group in self.available.groups.clone() {
+            self.activate(group, now);
+        }
+        self.ready.manager.ready();
+        self.generation.send_modify(|generation| *generation += 1);
+        self.perform_effects(now);
+    }
+
+    /// Opens other listening sockets if the configuration names others; clients of unchanged ones notice nothing.
+    fn reopen_servers(&mut self, config: &Config) {
+        if config.servers == self.available.servers {
+            return;
+        }
+        self.socket_files = startup::SocketFiles::default();
+        let opened = startup::open_servers(&config.servers);
+        let servers = opened.map_err(|error| error.to_string()).and_then(|(endpoints, files)| {
+            self.socket_files = files;
+            Servers::start(endpoints, &self.routers).map_err(|error| error.to_string())
+        });
+        match servers {
+            Ok(servers) => {
+                if let Some(old) = self.servers.replace(servers) {
+                    self.jobs.spawn(old.shutdown());
+                }
+            }
+            Err(problem) => error!("no client can connect any more: {problem}"),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Makes a child from the settings of its program: command, descriptors, environment, identity.
+
+use std::{
+    ffi::CString,
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    },
+    path::Path,
+};
+
+use super::command::{self, CommandError};
+use crate::{
+    config::{Config, ProgramConfig, User, python},
+    os::{
+        pipe::{self, OnDaemonDeath},
+        spawn::{Identity, SpawnFailure, SpawnPlan, Spawner, Subject},
+        users,
+    },
+    process::Pid,
+};
+
+/// What children have in common.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    spawner: Spawner,
+    /// The daemon's environment: each name, and `name=value`.
+    environment: Vec<(Vec<u8>, CString)>,
+    path: Option<String>,
+    server_url: Option<String>,
+    null: File,
+}
+
+/// A child and our ends of its descriptors.
+#[derive(Debug)]
+pub(super) struct Launched {
+    /// The child.
+    pub(super) pid: Pid,
+    /// Writes to its stdin.
+    pub(super) stdin: OwnedFd,
+    /// Reads its stdout, if it is captured.
+    pub(super) stdout: Option<OwnedFd>,
+    /// Reads its stderr, if it is captured on its own.
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+/// Which outputs to capture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Captured {
+    /// Standard output.
+    pub(super) stdout: bool,
+    /// Standard error.
+    pub(super) stderr: bool,
+}
+
+/// Why no child could be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaunchError {
+    /// The command cannot be executed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// No pipe could be made.
+    #[error("too many open files to spawn {name}")]
+    TooManyFiles {
+        /// The process, quoted.
+        name: String,
+    },
+    /// No pipe could be made.
+    #[error("can't make pipes for {name}: {error}")]
+    Pipe {
+        /// The process, quoted.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The user's groups are unknown.
+    #[error("can't look up the groups of user {user}: {error}")]
+    Groups {
+        /// The user.
+        user: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A NUL character where none can be.
+    #[error("{what} contains a NUL character")]
+    Nul {
+        /// Which setting.
+        what: &'static str,
+    },
+    /// A step between the call and the running program failed.
+    #[error("{}", explain(name, subject, failure))]
+    Step {
+        /// The process, quoted.
+        name: String,
+        /// What the step was about: the directory, the user, the file.
+        subject: String,
+        /// The step and the error.
+        failure: SpawnFailure,
+    },
+}
+
+/// Supervisor's words where it has some: `couldn't chdir to /x: ENOENT (No such file or directory)`.
+fn explain(name: &str, subject: &str, failure: &SpawnFailure) -> String {
+    let errno = format!("{:?} ({})", failure.errno, failure.errno.desc());
+    match failure.step.subject() {
+        Subject::Executable => format!("couldn't exec {subject}: {errno}"),
+        Subject::Directory => format!("couldn't chdir to {subject}: {errno}"),
+        Subject::User => format!("couldn't {} to {subject}: {errno}", failure.step.name()),
+        Subject::System if failure.errno == nix::errno::Errno::EAGAIN => {
+            format!("Too many processes in process table to spawn {name}")
+        }
+        Subject::System => format!("couldn't {} for {name}: {errno}", failure.step.name()),
+    }
+}
+
+impl Launcher {
+    /// A launcher for the daemon's present environment.
+    ///
+    /// # Errors
+    /// When `/dev/null` cannot be opened.
+    pub(super) fn new(spawner: Spawner, config: &Config) -> io::Result<Self> {
+        let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            let text = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            CString::new(text).ok().map(|text| (name.as_bytes().to_vec(), text))
+        };
+        Ok(Self {
+            spawner,
+            environment: std::env::vars_os().filter_map(pair).collect(),
+            path: std::env::var("PATH").ok(),
+            server_url: server_url(config),
+            null: OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_CLOEXEC)
+                .open("/dev/null")?,
+        })
+    }
+
+    /// Takes over what children learn from a new configuration.
+    pub(super) fn set_config(&mut self, config: &Config) {
+        self.server_url = server_url(config);
+    }
+
+    /// Checks that the command of a program can be executed.
+    pub(super) fn check(&self, config: &ProgramConfig) -> Result<(), CommandError> {
+        command::resolve(config, self.path.as_deref()).map(|_| ())
+    }
+
+    /// Makes a child.
+    pub(super) fn launch(
+        &mut self,
+        group: &str,
+        config: &ProgramConfig,
+        captured: Captured,
+    ) -> Result<Launched, LaunchError> {
+        let command = command::resolve(config, self.path.as_deref())?;
+        let name = python::repr(&config.name);
+        let pipe_error = |error: io::Error| match error.raw_os_error() {
+            Some(libc::EMFILE) => LaunchError::TooManyFiles { name: name.clone() },
+            _ => LaunchError::Pipe { name: name.clone(), error },
+        };
+        let owner = config.user.as_ref().map(|user| user.uid);
+        let stdin = pipe::input_pipe(owner, OnDaemonDeath::Keep).map_err(pipe_error)?;
+        let output = |wanted: bool| wanted.then(|| pipe::output_pipe(owner)).transpose().map_err(pipe_error);
+        let stdout = output(captured.stdout)?;
+        let stderr = output(captured.stderr && !config.redirect_stderr)?;
+        let stdout_fd = stdout.as_ref().map_or(self.null.as_fd(), |pipe| pipe.child.as_fd());
+        let stderr_fd = match &stderr {
+            Some(pipe) => pipe.child.as_fd(),
+            None if config.redirect_stderr => stdout_fd,
+            None => self.null.as_fd(),
+        };
+        let environment = self.environment_for(group, config)?;
+        let descriptors = [stdin.child.as_fd(), stdout_fd, stderr_fd];
+        let plan = plan(config, command, environment, descriptors)?;
+        let child = self.spawner.spawn(&plan).map_err(|failure| step_error(config, &plan, failure))?;
+        Ok(Launched {
+            pid: child.pid,
+            stdin: stdin.write,
+            stdout: stdout.map(|pipe| pipe.read),
+            stderr: stderr.map(|pipe| pipe.read),
+        })
+    }
+
+    /// The daemon's environment, then Supervisor's own variables, then those of the program; later ones win.
+    fn environment_for(&self, group: &str, config: &ProgramConfig) -> Result<Vec<CString>, LaunchError> {
+        let mut own: Vec<(&str, &str)> = vec![("SUPERVISOR_ENABLED", "1")];
+        if let Some(url) = config.serverurl.as_deref().or(self.server_url.as_deref()) {
+            own.push(("SUPERVISOR_SERVER_URL", url));
+        }
+        own.push(("SUPERVISOR_PROCESS_NAME", &config.name));
+        own.push(("SUPERVISOR_GROUP_NAME", group));
+        own.retain(|(name, _)| config.environment.get(name).is_none());
+        own.extend(config.environment.0.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let is_own = |name: &[u8]| own.iter().any(|(known, _)| known.as_bytes() == name);
+        let inherited =
+            self.environment.iter().filter(|(name, _)| !is_own(name)).map(|(_, text)| Ok(text.clone()));
+        let added = own.iter().map(|(name, value)| {
+            CString::new(format!("{name}={value}")).map_err(|_| LaunchError::Nul { what: "environment" })
+        });
+        inherited.chain(added).collect()
+    }
+}
+
+fn plan<'fd>(
+    config: &ProgramConfig,
+    command: command::Command,
+    envp: Vec<CString>,
+    [stdin, stdout, stderr]: [BorrowedFd<'fd>; 3],
+) -> Result<SpawnPlan<'fd>, LaunchError> {
+    let directory = config.directory.as_deref().map(path_text).transpose()?;
+    Ok(SpawnPlan {
+        executable: command.executable,
+        argv: command.argv,
+        envp,
+        directory,
+        umask: config.umask,
+        identity: config.user.as_ref().map(identity).transpose()?,
+        stdin,
+        stdout,
+        stderr,
+    })
+}
+
+fn path_text(path: &Path) -> Result<CString, LaunchError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::Nul { what: "directory" })
+}
+
+fn identity(user: &User) -> Result<Identity, LaunchError> {
+    users::identity_of(user).map_err(|error| LaunchError::Groups { user: user.name.clone(), error })
+}
+
+fn step_error(config: &ProgramConfig, plan: &SpawnPlan<'_>, failure: SpawnFailure) -> LaunchError {
+    let subject = match failure.step.subject() {
+        Subject::Executable => plan.executable.to_string_lossy().into_owned(),
+        Subject::Directory => config.directory.as_deref().unwrap_or(Path::new("")).display().to_string(),
+        Subject::User => config.user.as_ref().map(|user| user.uid.to_string()).unwrap_or_default(),
+        Subject::System => String::new(),
+    };
+    LaunchError::Step { name: python::repr(&config.name), subject, failure }
+}
+
+/// The first unix server, else the last inet server. Source: Supervisor.
+fn server_url(config: &Config) -> Option<String> {
+    let is_unix =
+        |server: &&crate::config::ServerConfig| matches!(server.listen, crate::config::Listen::Unix { .. });
+    let unix = config.servers.iter().find(is_unix);
+    unix.or(config.servers.last()).map(|server| server.listen.url())
+}

@@ -1,0 +1,170 @@
+//! Operations that wait: which client wants to hear of which process, and when an operation has ended.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    process::ProcessState,
+    request::{Phase, ProcessResult, Reason},
+    supervisor::ProcessId,
+};
+
+/// What an operation waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The process is up.
+    Started,
+    /// The process has come to rest.
+    Stopped,
+}
+
+impl Goal {
+    /// What entering `state` means for the goal; `None` = wait on. Source: Supervisor's `startProcess` and
+    /// `stopProcess`.
+    fn outcome(self, state: ProcessState) -> Option<Reason> {
+        match (self, state) {
+            (Self::Started, ProcessState::Running) => Some(Reason::Ok),
+            (Self::Started, ProcessState::Backoff | ProcessState::Fatal) => Some(Reason::SpawnError),
+            (Self::Started, ProcessState::Starting) => None,
+            (
+                Self::Started,
+                ProcessState::Stopped | ProcessState::Stopping | ProcessState::Exited | ProcessState::Unknown,
+            ) => Some(Reason::AbnormalTermination),
+            (Self::Stopped, state) => state.is_stopped().then_some(Reason::Ok),
+        }
+    }
+}
+
+/// Identifies an operation under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct OperationId(u64);
+
+#[derive(Debug)]
+struct Operation {
+    /// Has room for every result, so that no client can block the driver.
+    results: mpsc::Sender<ProcessResult>,
+    pending: usize,
+    phase: Phase,
+    /// What to start when all has been stopped.
+    then_start: Vec<ProcessId>,
+}
+
+/// All operations under way.
+#[derive(Debug, Default)]
+pub(super) struct Operations {
+    next: u64,
+    under_way: HashMap<OperationId, Operation>,
+    waiting: HashMap<ProcessId, Vec<(OperationId, Goal)>>,
+}
+
+impl Operations {
+    /// Begins an operation that will give at most `capacity` results; `then_start` belongs to a restart.
+    pub(super) fn begin(
+        &mut self,
+        capacity: usize,
+        phase: Phase,
+        then_start: Vec<ProcessId>,
+    ) -> (OperationId, mpsc::Receiver<ProcessResult>) {
+        let (results, receiver) = mpsc::channel(capacity.max(1));
+        let id = OperationId(self.next);
+        self.next += 1;
+        self.under_way.insert(id, Operation { results, pending: 0, phase, then_start });
+        (id, receiver)
+    }
+
+    /// Gives a result at once.
+    pub(super) fn report(&mut self, id: OperationId, result: ProcessResult) {
+        if let Some(operation) = self.under_way.get(&id) {
+            let result = ProcessResult { phase: operation.phase, ..result };
+            // The channel has room for all results: this fails only when the client is gone.
+            let _ = operation.results.try_send(result);
+        }
+    }
+
+    /// Makes the operation wait for `process`.
+    pub(super) fn wait(&mut self, id: OperationId, process: ProcessId, goal: Goal) {
+        if let Some(operation) = self.under_way.get_mut(&id) {
+            operation.pending += 1;
+            self.waiting.entry(process).or_default().push((id, goal));
+        }
+    }
+
+    /// Takes back the last `wait` for `process`.
+    pub(super) fn forget(&mut self, id: OperationId, process: ProcessId) {
+        let Some(waiting) = self.waiting.get_mut(&process) else { return };
+        if let Some(at) = waiting.iter().rposition(|(operation, _)| *operation == id) {
+            waiting.remove(at);
+            if let Some(operation) = self.under_way.get_mut(&id) {
+                operation.pending -= 1;
+            }
+        }
+        if waiting.is_empty() {
+            self.waiting.remove(&process);
+        }
+    }
+
+    /// Records that `process` entered `state`: the operations for which this is the end, and how it ended.
+    pub(super) fn handle_state(
+        &mut self,
+        process: ProcessId,
+        state: ProcessState,
+    ) -> Vec<(OperationId, Reason)> {
+        let Some(waiting) = self.waiting.get_mut(&process) else { return Vec::new() };
+        let mut ended = Vec::new();
+        waiting.retain(|(id, goal)| match goal.outcome(state) {
+            Some(reason) => {
+                ended.push((*id, reason));
+                false
+            }
+            None => true,
+        });
+        if waiting.is_empty() {
+            self.waiting.remove(&process);
+        }
+        for (id, _) in &ended {
+            if let Some(operation) = self.under_way.get_mut(id) {
+                operation.pending -= 1;
+            }
+        }
+        ended
+    }
+
+    /// Ends the operation if it waits for nothing any more; for the stop of a restart, what is to be started now.
+    pub(super) fn finish(&mut self, id: OperationId) -> Option<Vec<ProcessId>> {
+        let operation = self.under_way.get_mut(&id)?;
+        if operation.pending > 0 {
+            return None;
+        }
+        if operation.phase == Phase::Stop {
+            operation.phase = Phase::Start;
+            return Some(std::mem::take(&mut operation.then_start));
+        }
+        self.under_way.remove(&id);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goals_end_as_supervisors_requests_do() {
+        let started = |state| Goal::Started.outcome(state);
+        let stopped = |state| Goal::Stopped.outcome(state);
+        let expected = [
+            (ProcessState::Stopped, Some(Reason::AbnormalTermination), Some(Reason::Ok)),
+            (ProcessState::Starting, None, None),
+            (ProcessState::Running, Some(Reason::Ok), None),
+            (ProcessState::Backoff, Some(Reason::SpawnError), None),
+            (ProcessState::Stopping, Some(Reason::AbnormalTermination), None),
+            (ProcessState::Exited, Some(Reason::AbnormalTermination), Some(Reason::Ok)),
+            (ProcessState::Fatal, Some(Reason::SpawnError), Some(Reason::Ok)),
+            (ProcessState::Unknown, Some(Reason::AbnormalTermination), Some(Reason::Ok)),
+        ];
+        for (state, start, stop) in expected {
+            assert_eq!((started(state), stopped(state)), (start, stop), "{state}");
+        }
+    }
+}

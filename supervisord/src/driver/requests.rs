@@ -1,0 +1,456 @@
+//! Answers to clients: listings, operations on processes, logs, stdin.
+
+use tokio::sync::mpsc;
+
+use super::{
+    Driver,
+    operations::{Goal, OperationId},
+};
+use crate::{
+    clock::Moment,
+    output::follow::Follower,
+    process::{Denied, describe::description},
+    request::{
+        Answer, Channel, DaemonInfo, ListQuery, Listing, LogSource, Operate, Phase, ProcessInfo,
+        ProcessResult, Reason, Refusal, Request, Verb,
+    },
+    supervisor::{ProcessId, Selection, select},
+};
+
+/// Which processes an operation is about.
+#[derive(Debug, Default)]
+struct Targets {
+    /// Named one by one: every refusal is a result.
+    named: Vec<ProcessId>,
+    /// Named by a group, a wildcard or `all`: those for which there is nothing to do are left out.
+    gathered: Vec<ProcessId>,
+    /// Selectors that name nothing.
+    unmatched: Vec<(String, Reason)>,
+}
+
+impl Driver {
+    /// Answers one request. Effects are performed by the caller.
+    pub(super) fn handle_request(&mut self, request: Request, now: Moment) {
+        match request {
+            Request::Info(reply) => answer(reply, self.info()),
+            Request::List(reply, query) => answer(reply, self.list(&query, now)),
+            Request::Changes(reply) => answer(reply, self.generation.subscribe()),
+            Request::Operate(reply, operate) => self.handle_operate(reply, &operate, now),
+            Request::ListConfiguration(reply) => {
+                let result = self.refuse_while_ending().map(|()| self.configured_processes());
+                answer(reply, result);
+            }
+            Request::Reread(reply) => {
+                let result = self.refuse_while_ending().and_then(|()| self.reread());
+                answer(reply, result);
+            }
+            Request::Update(reply, groups) => {
+                let result = self.refuse_while_ending().and_then(|()| self.begin_update(groups));
+                answer(reply, result);
+            }
+            Request::AddGroup(reply, group) => {
+                let result = self.refuse_while_ending().and_then(|()| self.add_group(&group, now));
+                answer(reply, result);
+            }
+            Request::RemoveGroup(reply, group) => {
+                let result = self.refuse_while_ending().and_then(|()| self.remove_group(&group));
+                answer(reply, result);
+            }
+            Request::StopGroup(reply, group) => {
+                let operate = Operate { verb: Verb::Stop, names: vec![format!("{group}:*")], wait: true };
+                self.handle_operate(reply, &operate, now);
+            }
+            Request::Log(reply, source) => {
+                let result = self.refuse_while_ending().and_then(|()| self.log_path(&source));
+                answer(reply, result);
+            }
+            Request::Follow(reply, source, backlog) => {
+                let result = self.refuse_while_ending().and_then(|()| self.follow(&source, backlog));
+                answer(reply, result);
+            }
+            Request::ClearLogs(reply, names) => {
+                let result = self.refuse_while_ending().map(|()| self.clear_logs(&names));
+                answer(reply, result);
+            }
+            Request::ClearDaemonLog(reply) => {
+                let result = self.refuse_while_ending().and_then(|()| self.clear_daemon_log());
+                answer(reply, result);
+            }
+            Request::ReopenLogs(reply) => {
+                self.reopen_logs();
+                answer(reply, ());
+            }
+            Request::WriteStdin(reply, name, data) => {
+                let result = self.refuse_while_ending().and_then(|()| self.write_stdin(&name, &data));
+                answer(reply, result);
+            }
+            Request::Shutdown(reply) => {
+                let result = self.refuse_while_ending().map(|()| self.begin_shutdown(now));
+                answer(reply, result);
+            }
+            Request::Reload(reply) => {
+                let result = self.refuse_while_ending().and_then(|()| self.begin_reload(now));
+                answer(reply, result);
+            }
+        }
+    }
+
+    fn info(&self) -> DaemonInfo {
+        DaemonInfo {
+            pid: std::process::id().cast_signed(),
+            identifier: self.available.daemon.identifier.clone(),
+            started_at: self.started.unix,
+            mode: self.supervisor.mode(),
+            configuration_file: self.configuration_file.clone(),
+            warnings: self.health_warnings(),
+        }
+    }
+
+    fn health_warnings(&self) -> Vec<String> {
+        let logs = self.units.values().flat_map(super::unit::Unit::logs);
+        let mut warnings: Vec<String> = logs.filter_map(|log| self.output.health(log).error).collect();
+        if self.log.lost() > 0 {
+            warnings.push(format!("{} bytes of the daemon's own log could not be written", self.log.lost()));
+        }
+        warnings
+    }
+
+    fn list(&self, query: &ListQuery, now: Moment) -> Listing {
+        let generation = *self.generation.borrow();
+        let (ids, unmatched) = if query.names.is_empty() {
+            (self.supervisor.in_name_order(), Vec::new())
+        } else {
+            self.resolve_in_order(&query.names)
+        };
+        let is_wanted = |id: &ProcessId| {
+            query.since.is_none_or(|since| self.units.get(id).is_some_and(|unit| unit.changed > since))
+        };
+        let processes =
+            ids.into_iter().filter(is_wanted).filter_map(|id| self.process_info(id, now)).collect();
+        Listing { processes, unmatched, generation }
+    }
+
+    fn resolve_in_order(&self, names: &[String]) -> (Vec<ProcessId>, Vec<(String, Reason)>) {
+        let mut ids = Vec::new();
+        let mut unmatched = Vec::new();
+        for name in names {
+            match select(&self.supervisor, name) {
+                Selection::One(id) => ids.push(id),
+                Selection::Many(many) => {
+                    let mut many = many;
+                    many.sort_by_key(|id| self.supervisor.names(*id).map(|(_, name)| name.to_owned()));
+                    ids.extend(many);
+                }
+                Selection::NoProcess => unmatched.push((name.clone(), Reason::BadName)),
+                Selection::NoGroup => unmatched.push((name.clone(), Reason::BadGroup)),
+            }
+        }
+        (ids, unmatched)
+    }
+
+    /// What clients see of a process.
+    pub(super) fn process_info(&self, id: ProcessId, now: Moment) -> Option<ProcessInfo> {
+        let process = self.supervisor.process(id)?;
+        let (group, name) = self.supervisor.names(id)?;
+        let unit = self.units.get(&id)?;
+        let path = |channel| unit.log(channel).and_then(|log| self.output.path(log)).map(ToOwned::to_owned);
+        let mut advice = unit.advice.clone();
+        if process.has_leftovers() {
+            advice.push(format!("its last main process left behind: {}", self.family.describe(id)));
+        }
+        advice.extend(unit.logs().filter_map(|log| self.output.health(log).error));
+        Some(ProcessInfo {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            state: process.state(),
+            description: description(process, now, &self.zone),
+            pid: process.pid().map_or(0, nix::unistd::Pid::as_raw),
+            start: process.spawned_at().map(|at| at.unix),
+            stop: process.ended_at().map(|at| at.unix),
+            now: now.unix,
+            spawn_error: process.spawn_error().unwrap_or_default().to_owned(),
+            exit_status: process.exit().map_or(0, crate::process::Exit::status),
+            exit_signal: process.exit().and_then(crate::process::Exit::signal).unwrap_or(0),
+            retries: process.failures(),
+            spawns: process.spawns(),
+            stdout_logfile: path(Channel::Stdout),
+            stderr_logfile: path(Channel::Stderr),
+            advice,
+            output_lost: unit.logs().map(|log| self.output.health(log).lost).sum(),
+        })
+    }
+}
+
+/// Operations.
+impl Driver {
+    fn handle_operate(
+        &mut self,
+        reply: Answer<mpsc::Receiver<ProcessResult>>,
+        operate: &Operate,
+        now: Moment,
+    ) {
+        if let Err(refusal) = self.refuse_while_ending() {
+            return answer(reply, Err(refusal));
+        }
+        let targets = self.resolve(&operate.names);
+        let all: Vec<ProcessId> = targets.named.iter().chain(&targets.gathered).copied().collect();
+        let is_restart = operate.verb == Verb::Restart;
+        let phase = if is_restart { Phase::Stop } else { Phase::Whole };
+        let capacity = 2 * all.len() + targets.unmatched.len();
+        let then_start = if is_restart { all } else { Vec::new() };
+        let (operation, results) = self.operations.begin(capacity, phase, then_start);
+        answer(reply, Ok(results));
+        for (name, reason) in &targets.unmatched {
+            let result = ProcessResult {
+                name: name.clone(),
+                group: String::new(),
+                reason: *reason,
+                description: String::new(),
+                phase,
+            };
+            self.operations.report(operation, result);
+        }
+        match operate.verb {
+            Verb::Start => self.start_all(operation, &targets, operate.wait, now),
+            Verb::Stop | Verb::Restart => self.stop_all(operation, &targets, operate.wait || is_restart, now),
+            Verb::Signal(signal) => {
+                let is_signallable =
+                    |id: &ProcessId| self.process_is(*id, |process| process.state().is_signallable());
+                let gathered: Vec<_> = targets.gathered.iter().copied().filter(is_signallable).collect();
+                for id in targets.named.iter().copied().chain(gathered) {
+                    let outcome = self.supervisor.signal(id, signal, now);
+                    self.report_outcome(operation, id, outcome);
+                }
+            }
+        }
+        self.perform_effects(now);
+        self.finish_operation(operation, now);
+    }
+
+    fn resolve(&self, names: &[String]) -> Targets {
+        let mut targets = Targets::default();
+        for name in names {
+            match select(&self.supervisor, name) {
+                Selection::One(id) => targets.named.push(id),
+                Selection::Many(ids) => targets.gathered.extend(ids),
+                Selection::NoProcess => targets.unmatched.push((name.clone(), Reason::BadName)),
+                Selection::NoGroup => targets.unmatched.push((name.clone(), Reason::BadGroup)),
+            }
+        }
+        targets
+    }
+
+    fn process_is(&self, id: ProcessId, question: impl FnOnce(&crate::process::Process) -> bool) -> bool {
+        self.supervisor.process(id).is_some_and(question)
+    }
+
+    fn start_all(&mut self, operation: OperationId, targets: &Targets, wait: bool, now: Moment) {
+        let needs_start = |id: &ProcessId| self.process_is(*id, |process| !process.state().is_started());
+        let gathered: Vec<_> = targets.gathered.iter().copied().filter(needs_start).collect();
+        let gathered = self.supervisor.in_start_order(&gathered);
+        for id in targets.named.iter().copied().chain(gathered) {
+            self.start_one(operation, id, wait, now);
+        }
+    }
+
+    fn start_one(&mut self, operation: OperationId, id: ProcessId, wait: bool, now: Moment) {
+        let Some(process) = self.supervisor.process(id) else { return };
+        if let Err(error) = self.launcher.check(process.config()) {
+            let result = self.result_with(id, error.reason(), error.to_string());
+            return self.operations.report(operation, result);
+        }
+        if wait {
+            self.operations.wait(operation, id, Goal::Started);
+        }
+        match self.supervisor.start(id, now) {
+            Ok(()) if wait => self.perform_effects(now),
+            // Supervisor answers a start that does not wait with success here too.
+            Ok(()) => self.report_outcome(operation, id, Ok(())),
+            Err(Denied::Stopping) if !wait => self.report_outcome(operation, id, Ok(())),
+            Err(denied) => {
+                self.operations.forget(operation, id);
+                self.report_outcome(operation, id, Err(denied));
+            }
+        }
+    }
+
+    fn stop_all(&mut self, operation: OperationId, targets: &Targets, wait: bool, now: Moment) {
+        let needs_stop = |id: &ProcessId| {
+            self.process_is(*id, |process| process.state().is_started() || process.has_leftovers())
+        };
+        let gathered: Vec<_> = targets.gathered.iter().copied().filter(needs_stop).collect();
+        // Highest priority number first, as Supervisor's documentation says.
+        let gathered = self.supervisor.in_start_order(&gathered).into_iter().rev();
+        for id in targets.named.iter().copied().chain(gathered) {
+            if wait {
+                self.operations.wait(operation, id, Goal::Stopped);
+            }
+            match self.supervisor.stop(id, now) {
+                Ok(()) if wait => {}
+                Ok(()) => self.report_outcome(operation, id, Ok(())),
+                Err(denied) => {
+                    self.operations.forget(operation, id);
+                    self.report_outcome(operation, id, Err(denied));
+                }
+            }
+        }
+    }
+
+    /// Ends an operation that waits for nothing any more; a restart goes on with its starts.
+    pub(super) fn finish_operation(&mut self, operation: OperationId, now: Moment) {
+        if let Some(to_start) = self.operations.finish(operation) {
+            for id in to_start {
+                self.start_one(operation, id, true, now);
+            }
+            self.operations.finish(operation);
+        }
+    }
+
+    fn report_outcome(&mut self, operation: OperationId, id: ProcessId, outcome: Result<(), Denied>) {
+        let reason = match outcome {
+            Ok(()) => Reason::Ok,
+            Err(Denied::AlreadyStarted) => Reason::AlreadyStarted,
+            Err(Denied::Stopping) => Reason::AbnormalTermination,
+            Err(Denied::NotRunning) => Reason::NotRunning,
+            Err(Denied::Halted) => Reason::ShuttingDown,
+            Err(Denied::Unknown) => Reason::Failed,
+        };
+        let result = match outcome {
+            Ok(()) => self.result_of(id, reason),
+            Err(denied) => self.result_with(id, reason, denied.to_string()),
+        };
+        self.operations.report(operation, result);
+    }
+
+    /// The result of an operation on a process, described by what is known of it.
+    pub(super) fn result_of(&self, id: ProcessId, reason: Reason) -> ProcessResult {
+        let error = self.supervisor.process(id).and_then(|process| process.spawn_error());
+        let description = if reason == Reason::Ok { "" } else { error.unwrap_or_default() };
+        self.result_with(id, reason, description.to_owned())
+    }
+
+    pub(super) fn result_with(&self, id: ProcessId, reason: Reason, description: String) -> ProcessResult {
+        let (group, name) = self.supervisor.names(id).unwrap_or_default();
+        ProcessResult {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            reason,
+            description,
+            phase: Phase::Whole,
+        }
+    }
+}
+
+/// Logs and stdin.
+impl Driver {
+    fn one(&self, name: &str) -> Result<ProcessId, Refusal> {
+        match select(&self.supervisor, name) {
+            Selection::One(id) => Ok(id),
+            Selection::Many(_) | Selection::NoProcess | Selection::NoGroup => {
+                Err(Refusal::new(Reason::BadName, format!("no process is called {name:?}")))
+            }
+        }
+    }
+
+    fn log_path(&self, source: &LogSource) -> Result<std::path::PathBuf, Refusal> {
+        let no_file = |message: &str| Refusal::new(Reason::NoFile, message);
+        match source {
+            LogSource::Daemon => self.log.path().ok_or_else(|| no_file("the daemon's log is not a file")),
+            LogSource::Process(name, channel) => {
+                let id = self.one(name)?;
+                let log = self.units.get(&id).and_then(|unit| unit.log(*channel));
+                let path = log.and_then(|log| self.output.path(log)).map(ToOwned::to_owned);
+                path.ok_or_else(|| no_file("this output of the process is not kept in a file"))
+            }
+        }
+    }
+
+    fn follow(&mut self, source: &LogSource, backlog: u64) -> Result<Follower, Refusal> {
+        let path = self.log_path(source)?;
+        if !path.exists() {
+            return Err(Refusal::new(Reason::NoFile, path.display().to_string()));
+        }
+        match source {
+            LogSource::Daemon => Ok(Follower::new(path, backlog, self.log.wake())),
+            LogSource::Process(name, channel) => {
+                let id = self.one(name)?;
+                let log = self.units.get(&id).and_then(|unit| unit.log(*channel));
+                let follower = log.and_then(|log| self.output.follow(log, backlog));
+                follower.ok_or_else(|| Refusal::new(Reason::NoFile, path.display().to_string()))
+            }
+        }
+    }
+
+    fn clear_logs(&mut self, names: &[String]) -> Vec<ProcessResult> {
+        let (ids, unmatched) = self.resolve_in_order(names);
+        let mut results: Vec<ProcessResult> = unmatched
+            .into_iter()
+            .map(|(name, reason)| ProcessResult {
+                name,
+                group: String::new(),
+                reason,
+                description: String::new(),
+                phase: Phase::Whole,
+            })
+            .collect();
+        for id in ids {
+            let logs: Vec<_> = self.units.get(&id).into_iter().flat_map(super::unit::Unit::logs).collect();
+            let failure = logs.into_iter().find_map(|log| self.output.clear(log).err());
+            results.push(match failure {
+                None => self.result_of(id, Reason::Ok),
+                Some(error) => self.result_with(id, Reason::Failed, error.to_string()),
+            });
+        }
+        results
+    }
+
+    fn clear_daemon_log(&mut self) -> Result<(), Refusal> {
+        let path = self.log_path(&LogSource::Daemon)?;
+        if !path.exists() {
+            return Err(Refusal::new(Reason::NoFile, path.display().to_string()));
+        }
+        self.log.clear().map_err(|error| Refusal::new(Reason::Failed, error.to_string()))?;
+        tracing::info!("reopening log file");
+        Ok(())
+    }
+
+    /// Closes and opens the daemon's log and all others again.
+    pub(super) fn reopen_logs(&mut self) {
+        if let Err(error) = self.log.reopen() {
+            tracing::error!("{error}");
+        }
+        tracing::info!("supervisord logreopen");
+        for error in self.output.reopen_all() {
+            tracing::warn!("can't reopen log file {error}");
+        }
+    }
+
+    fn write_stdin(&mut self, name: &str, data: &[u8]) -> Result<(), Refusal> {
+        let id = self.one(name)?;
+        let is_running = self.process_is(id, |process| {
+            process.pid().is_some() && process.state() != crate::process::ProcessState::Stopping
+        });
+        if !is_running {
+            return Err(Refusal::new(Reason::NotRunning, format!("{name} is not running")));
+        }
+        let Some(stdin) = self.units.get(&id).and_then(|unit| unit.stdin.as_ref()) else {
+            return Err(Refusal::new(Reason::NoFile, format!("the stdin of {name} is closed")));
+        };
+        crate::os::pipe::write_whole(stdin, data).map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => {
+                Refusal::new(Reason::NoFile, format!("the stdin of {name} is closed"))
+            }
+            std::io::ErrorKind::WouldBlock => {
+                let message =
+                    format!("{name} does not read its stdin: there is no room for {} bytes", data.len());
+                Refusal::new(Reason::Failed, message)
+            }
+            _ => Refusal::new(Reason::Failed, error.to_string()),
+        })
+    }
+}
+
+fn answer<T>(reply: crate::request::Reply<T>, value: T) {
+    // The client may be gone: its answer concerns nobody else.
+    let _ = reply.send(value);
+}

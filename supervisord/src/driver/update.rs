@@ -1,0 +1,126 @@
+//! `update`: makes the active groups equal to the configuration, one step after the other.
+//!
+//! Runs beside the loop and asks it like a client, so that other requests are answered while a group takes its time
+//! to stop. Order and words are Supervisor's.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::mpsc;
+
+use crate::request::{Changes, Handle, Reason, Refusal, Request, Step, UpdateStep};
+
+/// What an update will do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    unknown: Vec<String>,
+    removed: Vec<String>,
+    changed: Vec<String>,
+    added: Vec<String>,
+}
+
+impl Plan {
+    /// The number of steps that will be reported at most.
+    pub(super) fn step_count(&self) -> usize {
+        self.unknown.len() + 2 * self.removed.len() + 2 * self.changed.len() + self.added.len()
+    }
+}
+
+/// Which of the changes an update of `names` carries out; no names, or `all`, mean all. `active` are the active
+/// groups that have processes.
+pub(super) fn plan(changes: &Changes, active: BTreeSet<String>, names: &[String]) -> Plan {
+    if names.is_empty() || names.iter().any(|name| name == "all") {
+        return Plan {
+            unknown: Vec::new(),
+            removed: changes.removed.clone(),
+            changed: changes.changed.clone(),
+            added: changes.added.clone(),
+        };
+    }
+    let chosen = |groups: &[String]| groups.iter().filter(|group| names.contains(group)).cloned().collect();
+    let is_known = |name: &String| active.contains(name) || changes.added.contains(name);
+    let mut unknown: Vec<String> = names.iter().filter(|name| !is_known(name)).cloned().collect();
+    unknown.sort();
+    unknown.dedup();
+    Plan {
+        unknown,
+        removed: chosen(&changes.removed),
+        changed: chosen(&changes.changed),
+        added: chosen(&changes.added),
+    }
+}
+
+/// Carries the plan out. A client that is gone does not stop it: half an update would leave programs stopped.
+pub(super) async fn run(driver: Handle, plan: Plan, steps: mpsc::Sender<UpdateStep>) {
+    // The channel has room for all steps: this fails only when the client is gone.
+    let report = |group: &str, step| drop(steps.try_send(UpdateStep { group: group.to_owned(), step }));
+    for group in &plan.unknown {
+        report(group, Step::NoSuchGroup);
+    }
+    for group in &plan.removed {
+        let (stopped, removed) = take_down(&driver, group).await;
+        if stopped {
+            report(group, Step::Stopped);
+        }
+        report(group, if removed { Step::Removed } else { Step::HasProblems });
+    }
+    for group in &plan.changed {
+        let (stopped, removed) = take_down(&driver, group).await;
+        if stopped {
+            report(group, Step::Stopped);
+        }
+        let added = removed && add(&driver, group).await.is_ok();
+        report(group, if added { Step::Updated } else { Step::HasProblems });
+    }
+    for group in &plan.added {
+        if add(&driver, group).await.is_ok() {
+            report(group, Step::Added);
+        }
+    }
+}
+
+/// Stops and removes a group: whether it was stopped, and whether it was removed.
+async fn take_down(driver: &Handle, group: &str) -> (bool, bool) {
+    let asked = driver.ask_for(|reply| Request::StopGroup(reply, group.to_owned())).await;
+    let Ok(mut results) = asked else { return (false, false) };
+    let mut failed = false;
+    while let Some(result) = results.recv().await {
+        failed |= result.reason == Reason::Failed;
+    }
+    if failed {
+        return (true, false);
+    }
+    let removed = driver.ask_for(|reply| Request::RemoveGroup(reply, group.to_owned())).await;
+    (true, removed.is_ok())
+}
+
+async fn add(driver: &Handle, group: &str) -> Result<(), Refusal> {
+    driver.ask_for(|reply| Request::AddGroup(reply, group.to_owned())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes() -> Changes {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Changes { added: names(&["n"]), changed: names(&["c"]), removed: names(&["r"]), warnings: Vec::new() }
+    }
+
+    fn active() -> BTreeSet<String> {
+        ["c", "r", "same"].into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn without_names_everything_is_updated() {
+        let plan = plan(&changes(), active(), &[]);
+        assert_eq!((plan.removed.len(), plan.changed.len(), plan.added.len()), (1, 1, 1));
+    }
+
+    #[test]
+    fn named_groups_are_updated_and_unknown_ones_reported() {
+        let plan = plan(&changes(), active(), &["c".to_owned(), "nosuch".to_owned(), "same".to_owned()]);
+        assert_eq!(plan.unknown, ["nosuch"]);
+        assert_eq!(plan.changed, ["c"]);
+        assert!(plan.removed.is_empty() && plan.added.is_empty());
+    }
+}

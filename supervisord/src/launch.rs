@@ -1,0 +1,181 @@
+//! What happens before there is a daemon: command line, configuration, and the split into launcher and daemon.
+//!
+//! Owns what is printed on the terminal and the exit status of everything that ends here. The steps of the daemon
+//! itself are in `startup`.
+
+use std::{env, io::Write, process::ExitCode};
+
+use crate::{
+    args::{self, Args, Invocation, Surroundings, Task},
+    config::{
+        error::{ConfigErrors, ConfigWarning},
+        load::{self, Inputs, Loaded, ThisMachine},
+    },
+    daemonize::{self, Readiness, Role, USAGE_STATUS, Verdict},
+    log::Backlog,
+    notify::ServiceManager,
+    startup::{self, ReadySignal, Start, StartError},
+};
+
+/// The program ends here, with this status; everything was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended(pub u8);
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        Self::from(ended.0)
+    }
+}
+
+/// Reads the command line of this process.
+///
+/// # Errors
+/// [`Ended`] after a usage error, and after options such as `--help` which only print.
+pub fn command_line() -> Result<Args, Ended> {
+    let mut words = env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let argv0 = words.next().unwrap_or_else(|| "supervisord".to_owned());
+    let words: Vec<String> = words.collect();
+    // Only relative paths need it; a directory that is gone is noticed when one of them is used.
+    let cwd = env::current_dir().unwrap_or_default();
+    let cwd = cwd.to_string_lossy();
+    match args::parse(&argv0, &words, &Surroundings { machine: &ThisMachine, cwd: &cwd }) {
+        Ok(Invocation::Run(args)) => Ok(args),
+        Ok(Invocation::Print(text)) => {
+            print(&text);
+            Err(Ended(0))
+        }
+        Err(error) => {
+            complain(&error.report(&argv0));
+            Err(Ended(USAGE_STATUS))
+        }
+    }
+}
+
+/// Reads the configuration; for `--check` and `--dump-config` says what was asked for.
+///
+/// # Errors
+/// [`Ended`] when the configuration is refused, and after a task that does not supervise.
+pub fn configuration(args: &Args) -> Result<Loaded, Ended> {
+    let refused = |text: String| {
+        complain(&text);
+        Ended(USAGE_STATUS)
+    };
+    let path = match &args.configuration {
+        Some(path) => path.clone(),
+        None => search(&args.argv0).map_err(|message| refused(args::report(&message, &args.argv0)))?,
+    };
+    let inputs = Inputs::of_this_process().map_err(|error| {
+        refused(args::report(&format!("cannot determine the working directory: {error}"), &args.argv0))
+    })?;
+    let loaded =
+        load::load(&path, &inputs, &args.overrides).map_err(|errors| refused(refusal(&errors, args)))?;
+    if args.strict || args.task == Task::Check {
+        complain(&loaded.warnings.iter().map(warning_line).collect::<String>());
+    }
+    if args.strict && !loaded.warnings.is_empty() {
+        let count = loaded.warnings.len();
+        return Err(refused(args::report(&format!("{count} warnings, and --strict is given"), &args.argv0)));
+    }
+    match args.task {
+        Task::Supervise => return Ok(loaded),
+        Task::Check => print(&format!("{}: no errors\n", loaded.path.display())),
+        Task::DumpConfig => print(&dump(&loaded)),
+    }
+    Err(Ended(0))
+}
+
+/// The configuration file at a usual place.
+fn search(argv0: &str) -> Result<std::path::PathBuf, String> {
+    if nix::unistd::getuid().is_root() {
+        complain(
+            "UserWarning: Supervisord is running as root and it is searching for its configuration file in default \
+             locations (including its current working directory); you probably want to specify a \"-c\" argument \
+             specifying an absolute path to a configuration file for improved security.\n",
+        );
+    }
+    load::search(argv0).map_err(|error| error.to_string())
+}
+
+/// All mistakes with their places, then the two lines of Supervisor.
+fn refusal(errors: &ConfigErrors, args: &Args) -> String {
+    format!("{errors}\n{}", args::report(&errors.first_like_supervisor(), &args.argv0))
+}
+
+/// One warning on the terminal.
+fn warning_line(warning: &ConfigWarning) -> String {
+    format!("warning: {warning}\n")
+}
+
+/// The effective configuration as JSON.
+fn dump(loaded: &Loaded) -> String {
+    let json = serde_json::to_string_pretty(&loaded.config).expect("a configuration has only string keys");
+    json + "\n"
+}
+
+/// Splits into launcher and daemon, unless the daemon stays in the foreground.
+///
+/// # Errors
+/// [`Ended`] in the launcher, when the daemon is ready or has failed.
+pub fn detach(loaded: &Loaded, manager: ServiceManager) -> Result<ReadySignal, Ended> {
+    if loaded.config.daemon.nodaemon {
+        return Ok(ReadySignal::new(Readiness::foreground(), manager));
+    }
+    match daemonize::detach() {
+        Ok(Role::Daemon(readiness)) => Ok(ReadySignal::new(readiness, manager)),
+        Ok(Role::Launcher(Verdict::Ready)) => Err(Ended(0)),
+        Ok(Role::Launcher(Verdict::Failed { status, text })) => {
+            complain(&text);
+            Err(Ended(status))
+        }
+        Err(error) => {
+            complain(&format!("Error: {error}\n"));
+            Err(Ended(1))
+        }
+    }
+}
+
+/// Performs the daemon's start and runs `driver` on a runtime of one thread.
+///
+/// # Errors
+/// [`Ended`] when the start fails.
+pub fn run<F>(loaded: Loaded, args: Args, mut ready: ReadySignal, driver: F) -> Result<ExitCode, Ended>
+where
+    F: AsyncFnOnce(Start) -> ExitCode,
+{
+    let argv0 = args.argv0.clone();
+    let backlog = backlog(&loaded);
+    // The runtime starts no thread. It comes first, because a failed start must be told from one place.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let prepared = runtime
+        .map_err(StartError::Runtime)
+        .and_then(|runtime| Ok((runtime, startup::prepare(loaded, args, backlog, &mut ready)?)));
+    match prepared {
+        Ok((runtime, start)) => Ok(runtime.block_on(driver(start))),
+        Err(error) => {
+            ready.failed(&error, &argv0);
+            Err(Ended(error.status()))
+        }
+    }
+}
+
+/// What the log is to begin with.
+fn backlog(loaded: &Loaded) -> Backlog {
+    let mut backlog = Backlog::default();
+    for warning in &loaded.warnings {
+        backlog.warn(warning.supervisor.clone().unwrap_or_else(|| warning.to_string()));
+    }
+    for file in &loaded.included {
+        backlog.info(format!("Included extra file \"{}\" during parsing", file.display()));
+    }
+    backlog
+}
+
+/// Prints on stdout. A reader that went away wants no more.
+fn print(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// Prints on stderr, the last resort: nothing can be done when it fails.
+fn complain(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}

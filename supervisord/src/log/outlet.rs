@@ -1,0 +1,176 @@
+//! One place that log lines go to, and what happens when it takes none.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    os::fd::AsFd,
+    path::Path,
+};
+
+use crate::output::{syslog::Syslog, target::Target, writer::Notice};
+
+/// Bytes kept while an outlet takes none; what comes later is dropped.
+const KEPT: usize = 256 * 1024;
+
+/// Mode of a log file that is created, less the umask.
+const MODE: u32 = 0o666;
+
+/// One place that lines go to.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    kind: Kind,
+    /// Accepted, not yet written; complete lines but for the first.
+    pending: VecDeque<u8>,
+    lost: u64,
+    /// Whether the present trouble was told on stderr.
+    told: bool,
+}
+
+/// What an outlet is.
+#[derive(Debug)]
+enum Kind {
+    Target(Target),
+    Syslog(Syslog),
+}
+
+impl Outlet {
+    /// A file, or whatever the path leads to.
+    pub(super) fn file(path: &Path, maxbytes: u64, backups: u32) -> io::Result<Self> {
+        Ok(Self::new(Kind::Target(Target::open(path, MODE, maxbytes, backups)?)))
+    }
+
+    /// The system log.
+    pub(super) fn syslog() -> Self {
+        Self::new(Kind::Syslog(Syslog::new()))
+    }
+
+    /// An outlet with nothing pending.
+    fn new(kind: Kind) -> Self {
+        Self { kind, pending: VecDeque::new(), lost: 0, told: false }
+    }
+
+    /// Whether it leads to the same thing as stdout, so that nothing must be said twice.
+    pub(super) fn is_stdout(&self) -> bool {
+        let identity = match &self.kind {
+            Kind::Target(Target::File(file)) => rustix::fs::fstat(file.as_fd()),
+            Kind::Target(Target::Stream(stream)) => rustix::fs::fstat(stream.as_fd()),
+            Kind::Syslog(_) => return false,
+        };
+        match (identity, rustix::fs::fstat(io::stdout())) {
+            (Ok(ours), Ok(stdout)) => (ours.st_dev, ours.st_ino) == (stdout.st_dev, stdout.st_ino),
+            (Ok(_) | Err(_), _) => false,
+        }
+    }
+
+    /// Writes a line (with its end), or keeps it for later, or drops it.
+    pub(super) fn write(&mut self, line: &[u8]) {
+        match &mut self.kind {
+            Kind::Syslog(syslog) => {
+                for part in line.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()) {
+                    syslog.send(part);
+                }
+            }
+            Kind::Target(target) => {
+                if self.pending.len() + line.len() > KEPT {
+                    self.lost += 1;
+                } else {
+                    self.pending.extend(line);
+                }
+                match flush(target, &mut self.pending) {
+                    Ok(()) => self.told = false,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => self.tell(&format!("cannot write the log: {error}")),
+                }
+                if let Some(notice) = take_notice(&mut self.kind) {
+                    self.tell(&notice);
+                }
+            }
+        }
+    }
+
+    /// Opens a file again; other outlets stay as they are.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Target(Target::File(file)) => file.reopen(),
+            Kind::Target(Target::Stream(_)) | Kind::Syslog(_) => Ok(()),
+        }
+    }
+
+    /// Empties a file; `None` when it is none.
+    pub(super) fn clear(&mut self) -> Option<io::Result<()>> {
+        match &mut self.kind {
+            Kind::Target(Target::File(file)) => Some(file.clear()),
+            Kind::Target(Target::Stream(_)) | Kind::Syslog(_) => None,
+        }
+    }
+
+    /// Lines dropped so far.
+    pub(super) fn lost(&self) -> u64 {
+        match &self.kind {
+            Kind::Target(_) => self.lost,
+            Kind::Syslog(syslog) => syslog.lost(),
+        }
+    }
+
+    /// Says `trouble` on stderr, once until it is over.
+    fn tell(&mut self, trouble: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            // The last resort: if stderr fails too, nobody can be told.
+            drop(writeln!(io::stderr(), "supervisord: {trouble}"));
+        }
+    }
+}
+
+/// Writes as much of `pending` as is taken now.
+fn flush(target: &mut Target, pending: &mut VecDeque<u8>) -> io::Result<()> {
+    while !pending.is_empty() {
+        let written = target.write_some(pending.as_slices().0)?;
+        pending.drain(..written);
+    }
+    Ok(())
+}
+
+/// What the user should hear about the last write. A log file that was deleted and is back needs no words.
+fn take_notice(kind: &mut Kind) -> Option<String> {
+    let Kind::Target(Target::File(file)) = kind else { return None };
+    match file.take_notice()? {
+        Notice::NotRotated(error) => {
+            Some(format!("cannot rotate the log {}: {error}", file.path().display()))
+        }
+        Notice::Recreated | Notice::Rotated => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_pipe_delays_lines_in_order_and_drops_only_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut outlet = Outlet::file(&path, 0, 0).unwrap();
+        let line = [&[b'x'; 99][..], b"\n"].concat();
+        while outlet.lost() == 0 {
+            outlet.write(&line);
+        }
+        let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut buffer = vec![0; 64 * 1024];
+        let first = io::Read::read(&mut reader, &mut buffer).unwrap();
+        assert!(buffer[..first].chunks(100).all(|part| line.starts_with(part)));
+        let kept = outlet.pending.len();
+        outlet.write(b"");
+        assert!(outlet.pending.len() < kept, "room in the pipe is used");
+        assert_eq!(outlet.lost(), 1);
+    }
+
+    #[test]
+    fn full_disk_neither_panics_nor_fails_and_is_told_once() {
+        let mut outlet = Outlet::file(Path::new("/dev/full"), 0, 0).unwrap();
+        outlet.write(b"one\n");
+        assert!(outlet.told);
+        outlet.write(b"two\n");
+        assert_eq!((outlet.pending.len(), outlet.lost()), (8, 0));
+    }
+}

@@ -1,0 +1,435 @@
+//! Listening sockets: made so that nobody can reach one before its mode and owner are set, and removed only if ours.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::config::Owner;
+
+/// Connections that may wait to be accepted; Supervisor's value.
+const BACKLOG: i32 = 1024;
+/// Times that a stale socket is removed before we take it for contention.
+const ATTEMPTS: u32 = 5;
+
+/// Mode and owner of a unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits. Key `chmod`.
+    pub mode: u32,
+    /// User and group; ours if none. Key `chown`.
+    pub owner: Option<Owner>,
+}
+
+/// Why there is no listening socket. The first two texts are Supervisor's.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error(
+        "Another program is already listening on a port that one of our HTTP servers is configured to use.  Shut this \
+         program down first before starting supervisord."
+    )]
+    InUse,
+    /// The kernel refuses.
+    #[error("Cannot open an HTTP server: socket.error reported errno.{0:?} ({number})", number = *.0 as i32)]
+    Socket(Errno),
+    /// Something that is no socket has this name; we do not remove it.
+    #[error("Cannot open an HTTP server: {} exists and is not a socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The kernel's limit on names of sockets.
+    #[error(
+        "Cannot open an HTTP server: {} is too long for the name of a socket, expected at most {max} bytes",
+        path.display()
+    )]
+    PathTooLong {
+        /// The name asked for.
+        path: PathBuf,
+        /// What it may have at most.
+        max: usize,
+    },
+    /// The host has no address.
+    #[error("Cannot open an HTTP server: cannot find an address of host {host:?}: {error}")]
+    Host {
+        /// The host asked for.
+        host: String,
+        /// The resolver's answer.
+        error: String,
+    },
+}
+
+impl ListenError {
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EADDRINUSE) => Self::InUse,
+            Some(errno) => Self::Socket(errno),
+            None => Self::Socket(Errno::EIO),
+        }
+    }
+}
+
+/// The owner asked for was refused, and the socket is still ours. The text is Supervisor's, which ends there; the
+/// caller may warn and go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Not permitted to chown {} to uid/gid ({}, {}); adjust \"sockchown\" value in config file or on command \
+     line to values that the current user ({user}) can successfully chown",
+    path.display(), owner.uid, owner.gid
+)]
+pub struct ChownRefused {
+    /// The socket.
+    pub path: PathBuf,
+    /// The owner asked for.
+    pub owner: Owner,
+    /// Who we are.
+    pub user: String,
+}
+
+/// A listening unix socket and the file that names it.
+#[derive(Debug)]
+pub struct UnixSocket {
+    /// Non-blocking.
+    pub listener: UnixListener,
+    /// The file.
+    pub file: SocketFile,
+    /// Whether a dead socket had that name. Supervisor says `Unlinking stale socket PATH` on stderr.
+    pub was_stale: bool,
+    /// Set when the owner was refused.
+    pub chown_refused: Option<ChownRefused>,
+}
+
+/// The name of a socket of ours, so that we never remove somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its file system.
+    pub dev: u64,
+    /// Its inode there.
+    pub ino: u64,
+}
+
+impl SocketFile {
+    /// Removes the file if it is still the one that we made; whether it was.
+    ///
+    /// # Errors
+    /// When it is ours and cannot be removed.
+    pub fn remove(&self) -> io::Result<bool> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.dev, self.ino) => {
+                fs::remove_file(&self.path).map(|()| true)
+            }
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Listens on a unix socket. It gets its final name when it is complete: until then it stands beside as `PATH.<pid>`,
+/// is open to nobody, and is not listening.
+///
+/// # Errors
+/// See [`ListenError`].
+pub fn bind_unix(path: &Path, access: Access) -> Result<UnixSocket, ListenError> {
+    let private = Private::bind(path)?;
+    let chown_refused = private.set_access(path, access)?;
+    rustix::net::listen(&private.socket, BACKLOG).map_err(|error| ListenError::of(&error.into()))?;
+    let was_stale = private.publish(path)?;
+    let found = fs::symlink_metadata(path).map_err(|error| ListenError::of(&error))?;
+    let file = SocketFile { path: path.to_owned(), dev: found.dev(), ino: found.ino() };
+    let listener = UnixListener::from(private.into_socket());
+    Ok(UnixSocket { listener, file, was_stale, chown_refused })
+}
+
+/// A bound socket under its temporary name, which is removed when this is dropped.
+struct Private {
+    socket: OwnedFd,
+    name: TemporaryName,
+}
+
+struct TemporaryName(PathBuf);
+
+impl Drop for TemporaryName {
+    fn drop(&mut self) {
+        // After a rename it is gone, and that is fine.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Private {
+    fn bind(path: &Path) -> Result<Self, ListenError> {
+        let pid = format!(".{}", std::process::id());
+        let mut name = path.as_os_str().to_owned();
+        name.push(&pid);
+        let name = PathBuf::from(name);
+        let address = SocketAddrUnix::new(&name).map_err(|_| ListenError::PathTooLong {
+            path: path.to_owned(),
+            max: SUN_PATH_MAX.saturating_sub(pid.len()),
+        })?;
+        // Left by a killed daemon with this pid.
+        let _ = fs::remove_file(&name);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let made = || -> rustix::io::Result<OwnedFd> {
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            // The file takes its mode from the socket. (A umask would do too, but belongs to all threads.)
+            rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+            rustix::net::bind(&socket, &address)?;
+            Ok(socket)
+        };
+        let socket = made().map_err(|error| ListenError::of(&error.into()))?;
+        Ok(Self { socket, name: TemporaryName(name) })
+    }
+
+    /// Sets owner, then mode: a change of owner may clear bits of the mode.
+    fn set_access(&self, path: &Path, access: Access) -> Result<Option<ChownRefused>, ListenError> {
+        let mut refused = None;
+        if let Some(owner) = access.owner {
+            match chown(&self.name.0, Some(owner.uid), Some(owner.gid)) {
+                Ok(()) => (),
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                    refused = Some(ChownRefused { path: path.to_owned(), owner, user: current_user() });
+                }
+                Err(error) => return Err(ListenError::of(&error)),
+            }
+        }
+        fs::set_permissions(&self.name.0, Permissions::from_mode(access.mode))
+            .map_err(|error| ListenError::of(&error))?;
+        Ok(refused)
+    }
+
+    /// Gives the socket its final name, in place of a dead one; whether there was one.
+    fn publish(&self, path: &Path) -> Result<bool, ListenError> {
+        let mut was_stale = false;
+        for _ in 0..ATTEMPTS {
+            // Unlike a rename, a link never replaces what another daemon has put there a moment ago.
+            match fs::hard_link(&self.name.0, path) {
+                Ok(()) => return Ok(was_stale),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    was_stale |= remove_stale(path)?;
+                }
+                // A file system without hard links.
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)
+                    ) =>
+                {
+                    was_stale |= remove_stale(path)?;
+                    fs::rename(&self.name.0, path).map_err(|error| ListenError::of(&error))?;
+                    return Ok(was_stale);
+                }
+                Err(error) => return Err(ListenError::of(&error)),
+            }
+        }
+        Err(ListenError::InUse)
+    }
+
+    fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+}
+
+/// Bytes of a socket's name, without the final zero.
+const SUN_PATH_MAX: usize = 107;
+
+/// Removes the socket at `path` if nobody answers there; whether there was one.
+fn remove_stale(path: &Path) -> Result<bool, ListenError> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => (),
+        Ok(_) => return Err(ListenError::NotASocket(path.to_owned())),
+        Err(error) if gone(&error) => return Ok(false),
+        Err(error) => return Err(ListenError::of(&error)),
+    }
+    if is_answered(path)? {
+        return Err(ListenError::InUse);
+    }
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if gone(&error) => Ok(false),
+        Err(error) => Err(ListenError::of(&error)),
+    }
+}
+
+/// Whether somebody listens at `path`. Does not wait: a full backlog is an answer as well.
+fn is_answered(path: &Path) -> Result<bool, ListenError> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let attempt = || -> rustix::io::Result<()> {
+        let address = SocketAddrUnix::new(path)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &address)
+    };
+    use rustix::io::Errno as E;
+    match attempt() {
+        Ok(()) | Err(E::AGAIN | E::PROTOTYPE | E::INPROGRESS) => Ok(true),
+        Err(E::CONNREFUSED | E::NOENT) => Ok(false),
+        Err(error) => Err(ListenError::of(&error.into())),
+    }
+}
+
+fn current_user() -> String {
+    let uid = nix::unistd::geteuid().as_raw();
+    match super::users::by_uid(uid) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => uid.to_string(),
+    }
+}
+
+/// Listens on a TCP port: on all IPv4 addresses if `host` is empty, as Supervisor does, else on the host's first
+/// address, an IPv4 one if it has any.
+///
+/// # Errors
+/// See [`ListenError`].
+pub fn bind_tcp(host: &str, port: u16) -> Result<TcpListener, ListenError> {
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let unknown = |error: String| ListenError::Host { host: host.to_owned(), error };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let addresses: Vec<_> =
+        (bare, port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?.collect();
+    let ipv4 = addresses.iter().find(|address| address.is_ipv4());
+    let address = ipv4.or(addresses.first()).ok_or_else(|| unknown("none".to_owned()))?;
+    let listen = || -> io::Result<TcpListener> {
+        // Sets SO_REUSEADDR.
+        let listener = TcpListener::bind(address)?;
+        rustix::net::listen(listener.as_fd(), BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|error| ListenError::of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const PRIVATE: Access = Access { mode: 0o700, owner: None };
+
+    fn names_in(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).expect("readable");
+        entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn socket_has_its_mode_answers_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("s.sock");
+        let socket = bind_unix(&path, Access { mode: 0o770, owner: None }).expect("bound");
+        assert!(!socket.was_stale);
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o7777, 0o770);
+        assert_eq!(names_in(dir.path()), ["s.sock"]);
+        UnixStream::connect(&path).expect("answers");
+        socket.listener.accept().expect("has it");
+        assert_eq!(socket.listener.accept().expect_err("non-blocking").kind(), io::ErrorKind::WouldBlock);
+        assert!(socket.file.remove().expect("ours"));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn temporary_name_is_private_and_does_not_answer() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("s.sock");
+        let private = Private::bind(&path).expect("bound");
+        assert_eq!(fs::metadata(&private.name.0).expect("there").mode() & 0o077, 0);
+        let error = UnixStream::connect(&private.name.0).expect_err("not listening");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(!path.exists());
+        drop(private);
+        assert!(names_in(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn living_socket_is_in_use_and_stays() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("s.sock");
+        let first = bind_unix(&path, PRIVATE).expect("bound");
+        let error = bind_unix(&path, PRIVATE).expect_err("in use");
+        assert!(matches!(error, ListenError::InUse), "{error:?}");
+        assert!(
+            error.to_string().starts_with("Another program is already listening on a port that one of our")
+        );
+        UnixStream::connect(&path).expect("the first still answers");
+        assert_eq!(names_in(dir.path()), ["s.sock"]);
+        drop(first);
+    }
+
+    #[test]
+    fn stale_socket_is_replaced_and_its_owner_does_not_remove_the_new_one() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("s.sock");
+        let UnixSocket { listener, file: old, .. } = bind_unix(&path, PRIVATE).expect("bound");
+        drop(listener);
+        let new = bind_unix(&path, PRIVATE).expect("replaces");
+        assert!(new.was_stale);
+        assert!(!old.remove().expect("looked"), "not ours any more");
+        UnixStream::connect(&path).expect("answers");
+    }
+
+    #[test]
+    fn ordinary_file_is_not_removed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("precious");
+        fs::write(&path, "text").expect("written");
+        let error = bind_unix(&path, PRIVATE).expect_err("refused");
+        assert!(matches!(error, ListenError::NotASocket(_)), "{error:?}");
+        assert_eq!(fs::read_to_string(&path).expect("still there"), "text");
+    }
+
+    #[test]
+    fn refusals_read_as_supervisors() {
+        let error = bind_unix(Path::new("/no/such/s.sock"), PRIVATE).expect_err("no directory");
+        assert_eq!(error.to_string(), "Cannot open an HTTP server: socket.error reported errno.ENOENT (2)");
+        let error = bind_tcp("192.0.2.1", 0).expect_err("nobody's address");
+        assert_eq!(
+            error.to_string(),
+            "Cannot open an HTTP server: socket.error reported errno.EADDRNOTAVAIL (99)"
+        );
+        let path = PathBuf::from(format!("/tmp/{}", "x".repeat(110)));
+        let error = bind_unix(&path, PRIVATE).expect_err("too long");
+        assert!(matches!(error, ListenError::PathTooLong { max: 98..=105, .. }), "{error:?}");
+        let refused =
+            ChownRefused { path: "/s".into(), owner: Owner { uid: 0, gid: 4 }, user: "nobody".into() };
+        assert_eq!(
+            refused.to_string(),
+            "Not permitted to chown /s to uid/gid (0, 4); adjust \"sockchown\" value in config file or on command \
+             line to values that the current user (nobody) can successfully chown"
+        );
+    }
+
+    #[test]
+    fn root_gives_the_socket_away() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // Nothing to give away.
+        }
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("s.sock");
+        let access = Access { mode: 0o640, owner: Some(Owner { uid: 65534, gid: 4 }) };
+        let socket = bind_unix(&path, access).expect("bound");
+        assert_eq!(socket.chown_refused, None);
+        let found = fs::metadata(&path).expect("there");
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (65534, 4, 0o640));
+    }
+
+    #[test]
+    fn port_is_taken_once() {
+        let first = bind_tcp("127.0.0.1", 0).expect("any port");
+        let port = first.local_addr().expect("bound").port();
+        let error = bind_tcp("127.0.0.1", port).expect_err("in use");
+        assert!(matches!(error, ListenError::InUse), "{error:?}");
+        drop(first);
+        assert!(bind_tcp("localhost", 0).expect("any port").local_addr().expect("bound").is_ipv4());
+    }
+
+    #[test]
+    fn unknown_host_is_named() {
+        let error = bind_tcp("no such host", 0).expect_err("unknown");
+        assert!(matches!(&error, ListenError::Host { host, .. } if host == "no such host"), "{error:?}");
+    }
+}

@@ -1,0 +1,250 @@
+//! Follows a log file for a client: what is there now, then everything that is appended, through rotation, clearing,
+//! truncation and deletion.
+//!
+//! Data is read from the file when the client asks for more, so a client that does not read costs a descriptor and no
+//! memory, and the program and other clients never notice it. A client that falls behind by more than all rotated
+//! files misses what is gone.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::rotate;
+
+/// One client's place in a log.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    file: Option<File>,
+    offset: u64,
+    wake: watch::Receiver<u64>,
+}
+
+impl Follower {
+    /// Begins `backlog` bytes before the end of `path`, which need not exist yet. `wake` changes whenever the file may
+    /// have: it is only waited for, its value means nothing.
+    pub fn new(path: PathBuf, backlog: u64, wake: watch::Receiver<u64>) -> Self {
+        let file = File::open(&path).ok();
+        let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        Self { path, file, offset: size.saturating_sub(backlog), wake }
+    }
+
+    /// Waits for the next bytes, at most [`PIECE`] of them; `None` when nothing can come any more. Cancel-safe.
+    ///
+    /// # Errors
+    /// Those of opening and reading the file, but a missing one is waited for.
+    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            // News that arrive while the file is read are seen by `changed`.
+            self.wake.mark_unchanged();
+            if let Some(bytes) = self.read()? {
+                return Ok(Some(bytes));
+            }
+            if self.wake.changed().await.is_err() {
+                return self.read();
+            }
+        }
+    }
+
+    /// What is there and not yet returned.
+    fn read(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let Some(file) = &self.file else {
+                self.file = open_if_there(&self.path)?;
+                self.offset = 0;
+                match self.file {
+                    Some(_) => continue,
+                    None => return Ok(None),
+                }
+            };
+            let meta = file.metadata()?;
+            if meta.len() < self.offset {
+                // Truncated: what is in the file now was written afterwards.
+                self.offset = 0;
+            }
+            if meta.len() > self.offset {
+                let mut bytes = vec![0; PIECE.min((meta.len() - self.offset) as usize)];
+                let read = file.read_at(&mut bytes, self.offset)?;
+                bytes.truncate(read);
+                self.offset += read as u64;
+                return Ok((read > 0).then(|| bytes.into()));
+            }
+            let Some(next) = successor(&self.path, &meta)? else { return Ok(None) };
+            // The old file may have grown since we looked; once the next one has content it does not any more.
+            if file.metadata()?.len() == self.offset {
+                (self.file, self.offset) = (Some(next), 0);
+            }
+        }
+    }
+}
+
+/// The file that is written after the one with this metadata; `None` while that is still the current one, or the next one
+/// is empty: whoever renamed ours may not yet have told the daemon, which then still writes to it.
+fn successor(path: &Path, ours: &Metadata) -> io::Result<Option<File>> {
+    let Some(current) = open_if_there(path)? else { return Ok(None) };
+    if is_same(&current.metadata()?, ours) {
+        return Ok(None);
+    }
+    let mut newer = current;
+    for number in 1.. {
+        let Some(file) = open_if_there(&rotate::backup(path, number))? else { break };
+        if is_same(&file.metadata()?, ours) {
+            return non_empty(newer);
+        }
+        newer = file;
+    }
+    // Ours was deleted, or renamed by others: go on with the current one.
+    match open_if_there(path)? {
+        Some(file) => non_empty(file),
+        None => Ok(None),
+    }
+}
+
+fn non_empty(file: File) -> io::Result<Option<File>> {
+    Ok((file.metadata()?.len() > 0).then_some(file))
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+fn open_if_there(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Most bytes returned at once.
+pub const PIECE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::super::writer::RotatingFile;
+    use super::*;
+
+    struct Bed {
+        dir: tempfile::TempDir,
+        wake: watch::Sender<u64>,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            Self { dir: tempfile::tempdir().unwrap(), wake: watch::Sender::new(0) }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join("log")
+        }
+
+        fn writer(&self, maxbytes: u64, backups: u32) -> RotatingFile {
+            RotatingFile::open(&self.path(), 0o600, maxbytes, backups).unwrap()
+        }
+
+        fn follower(&self, backlog: u64) -> Follower {
+            Follower::new(self.path(), backlog, self.wake.subscribe())
+        }
+
+        fn news(&self) {
+            self.wake.send_modify(|news| *news += 1);
+        }
+    }
+
+    async fn next(follower: &mut Follower) -> String {
+        let bytes =
+            tokio::time::timeout(Duration::from_secs(10), follower.next()).await.expect("bytes in time");
+        String::from_utf8(bytes.unwrap().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn begins_with_the_backlog_and_goes_on_with_news() {
+        let bed = Bed::new();
+        let mut log = bed.writer(0, 0);
+        log.write_all(b"hello world").unwrap();
+        let mut follower = bed.follower(5);
+        assert_eq!(next(&mut follower).await, "world");
+        let ((), text) = tokio::join!(
+            async {
+                log.write_all(b"!").unwrap();
+                bed.news();
+            },
+            next(&mut follower)
+        );
+        assert_eq!(text, "!");
+        assert_eq!(next(&mut bed.follower(1000)).await, "hello world!");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn goes_through_several_rotations_without_loss() {
+        let bed = Bed::new();
+        let mut log = bed.writer(10, 5);
+        log.write_all(b"old").unwrap();
+        let mut follower = bed.follower(0);
+        let mut expected = String::new();
+        for line in 0..9 {
+            let text = format!("line {line}\n");
+            log.write_all(text.as_bytes()).unwrap();
+            expected.push_str(&text);
+        }
+        let mut seen = String::new();
+        while seen.len() < expected.len() {
+            seen.push_str(&next(&mut follower).await);
+        }
+        assert_eq!(seen, expected);
+        assert!(rotate::backup(&bed.path(), 4).exists());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn goes_on_after_clearing_truncation_and_deletion() {
+        let bed = Bed::new();
+        let mut log = bed.writer(0, 0);
+        log.write_all(b"a long beginning").unwrap();
+        let mut follower = bed.follower(0);
+        log.clear().unwrap();
+        log.write_all(b"cleared").unwrap();
+        assert_eq!(next(&mut follower).await, "cleared");
+        File::options().write(true).truncate(true).open(bed.path()).unwrap();
+        log.write_all(b"trunc").unwrap();
+        assert_eq!(next(&mut follower).await, "trunc");
+        fs::remove_file(bed.path()).unwrap();
+        log.write_all(b"deleted").unwrap();
+        assert_eq!(next(&mut follower).await, "deleted");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn reads_what_is_written_between_renaming_by_others_and_reopening() {
+        let bed = Bed::new();
+        let mut log = bed.writer(0, 0);
+        let mut follower = bed.follower(0);
+        for name in ["log.1", "log-2026"] {
+            fs::rename(bed.path(), bed.dir.path().join(name)).unwrap();
+            File::create(bed.path()).unwrap();
+            assert!(follower.read().unwrap().is_none());
+            log.write_all(b"late").unwrap();
+            assert_eq!(next(&mut follower).await, "late");
+            log.reopen().unwrap();
+            log.write_all(b"new").unwrap();
+            assert_eq!(next(&mut follower).await, "new");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn waits_for_a_file_that_is_not_there_and_ends_with_its_writer() {
+        let bed = Bed::new();
+        let mut follower = bed.follower(100);
+        assert!(follower.read().unwrap().is_none());
+        bed.writer(0, 0).write_all(b"first").unwrap();
+        bed.news();
+        assert_eq!(next(&mut follower).await, "first");
+        drop(bed.wake);
+        assert!(follower.next().await.unwrap().is_none());
+    }
+}

@@ -1,0 +1,264 @@
+//! One log: its target, what could not be written yet, and how it fares. Knows nothing of pipes' readiness and of
+//! other logs; `mod.rs` does.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::ansi::Stripper;
+use super::syslog::{Lines, Syslog};
+use super::target::{Stream as TargetStream, Target};
+use super::writer::{Notice, RotatingFile};
+use super::{LogSpec, OpenError};
+
+/// A log and its state.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) spec: LogSpec,
+    pub(super) condition: Condition,
+    /// Bytes dropped since `condition` was last `Good`, and before.
+    pub(super) lost_now: u64,
+    pub(super) lost_before: u64,
+    /// Streams that write to it.
+    pub(super) streams: u32,
+    /// Nobody knows it any more; it goes with its last stream.
+    pub(super) removed: bool,
+    target: Option<Target>,
+    /// Read from a pipe, not yet written: the rest of a chunk the target did not take whole.
+    pending: Vec<u8>,
+    /// The file system cannot splice.
+    splice_refused: bool,
+}
+
+/// How a log fares.
+#[derive(Debug)]
+pub(super) enum Condition {
+    /// It takes what comes.
+    Good,
+    /// It takes nothing now; its programs' data waits in their pipes until this time, then it is stuck.
+    Slow(Instant),
+    /// It has taken nothing for long: data is dropped until it does.
+    Stuck,
+    /// Writing failed. Data which fills pipes more than half is dropped. At this time writing is tried again; `None` = it
+    /// is to be tried with the next data.
+    Failing(Option<Instant>, String),
+}
+
+/// What became of an attempt to move data from a pipe to a log.
+#[derive(Debug)]
+pub(super) enum Moved {
+    /// So many bytes left the pipe, and are where they belong.
+    Bytes(usize),
+    /// There is nothing in the pipe.
+    Nothing,
+    /// All writers have closed the pipe and it is empty.
+    End,
+    /// The target took so many bytes, and nothing more now; the rest of what was read is kept.
+    Blocked(usize),
+    /// Writing failed; the rest of what was read is kept.
+    Failed(io::Error),
+}
+
+/// What the bytes of one stream go through, in state that outlives a chunk.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    stripper: Stripper,
+    lines: Lines,
+    stripped: Vec<u8>,
+}
+
+impl Log {
+    pub(super) fn new(spec: LogSpec) -> Self {
+        Self {
+            spec,
+            condition: Condition::Good,
+            lost_now: 0,
+            lost_before: 0,
+            streams: 0,
+            removed: false,
+            target: None,
+            pending: Vec::new(),
+            splice_refused: false,
+        }
+    }
+
+    /// Opens the target unless it is open; true if the file was found deleted or replaced.
+    pub(super) fn open(&mut self) -> Result<bool, OpenError> {
+        let Some(path) = &self.spec.file else { return Ok(false) };
+        let result = match &mut self.target {
+            Some(Target::File(file)) => file.reopen_if_replaced(),
+            Some(Target::Stream(_)) => Ok(false),
+            None => Target::open(path, self.spec.mode, self.spec.maxbytes, self.spec.backups).map(|target| {
+                self.target = Some(target);
+                self.splice_refused = false;
+                false
+            }),
+        };
+        result.map_err(|source| OpenError { path: path.clone(), source })
+    }
+
+    /// Takes over new settings; true if the target has to be opened anew.
+    pub(super) fn update(&mut self, spec: LogSpec) -> bool {
+        let moved = spec.file != self.spec.file;
+        self.spec = spec;
+        if let Some(Target::File(file)) = &mut self.target {
+            file.set_rotation(self.spec.maxbytes, self.spec.backups);
+        }
+        moved
+    }
+
+    /// Closes the target. What is pending is lost, and counted.
+    pub(super) fn close(&mut self) {
+        self.lost_now += std::mem::take(&mut self.pending).len() as u64;
+        self.target = None;
+    }
+
+    /// Is everything that was read written?
+    pub(super) fn is_flushed(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The file, if it is one and is open.
+    pub(super) fn file_mut(&mut self) -> Option<&mut RotatingFile> {
+        match &mut self.target {
+            Some(Target::File(file)) => Some(file),
+            Some(Target::Stream(_)) | None => None,
+        }
+    }
+
+    /// The target to wait for, if it is one that can be slow.
+    pub(super) fn stream(&self) -> Option<&TargetStream> {
+        match &self.target {
+            Some(Target::Stream(stream)) => Some(stream),
+            Some(Target::File(_)) | None => None,
+        }
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.spec.file.as_deref()
+    }
+
+    pub(super) fn take_notice(&mut self) -> Option<Notice> {
+        self.file_mut().and_then(RotatingFile::take_notice)
+    }
+
+    /// Moves at most `limit` bytes from the pipe. The bytes are not looked at unless the settings ask for it.
+    pub(super) fn take(&mut self, pipe: &OwnedFd, limit: usize, tools: Tools<'_>) -> Moved {
+        if !self.pending.is_empty() {
+            return Moved::Blocked(0);
+        }
+        if self.target.is_none()
+            && let Err(error) = self.open()
+        {
+            return Moved::Failed(error.source);
+        }
+        if !self.spec.strip_ansi
+            && self.spec.syslog.is_none()
+            && !self.splice_refused
+            && let Some(Target::File(file)) = &mut self.target
+        {
+            return match file.splice_from(pipe.as_fd(), limit) {
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                    self.splice_refused = true;
+                    self.copy(pipe, limit, tools)
+                }
+                Ok(0) => Moved::End,
+                Ok(moved) => Moved::Bytes(moved),
+                Err(error) if is_empty(&error) => Moved::Nothing,
+                Err(error) => Moved::Failed(error),
+            };
+        }
+        self.copy(pipe, limit, tools)
+    }
+
+    /// Writes what is pending.
+    pub(super) fn flush(&mut self) -> Moved {
+        let data = std::mem::take(&mut self.pending);
+        if data.is_empty() { Moved::Nothing } else { self.write(&data) }
+    }
+
+    /// The same as [`Log::take`], through memory.
+    fn copy(&mut self, pipe: &OwnedFd, limit: usize, tools: Tools<'_>) -> Moved {
+        let Tools { buffer, filter, syslog } = tools;
+        let room = limit.min(buffer.len());
+        let read = match rustix::io::read(pipe, &mut buffer[..room]) {
+            Ok(read) => read,
+            Err(error) if is_empty(&error.into()) => return Moved::Nothing,
+            // A pipe that cannot be read will give nothing more.
+            Err(_) => 0,
+        };
+        let mut text = &buffer[..read];
+        if self.spec.strip_ansi {
+            filter.stripped.clear();
+            match read {
+                0 => filter.stripper.finish(&mut filter.stripped),
+                _ => filter.stripper.strip(text, &mut filter.stripped),
+            }
+            text = &filter.stripped;
+        }
+        if let Some(prefix) = &self.spec.syslog {
+            let send = |line: &[u8]| syslog.send(&[prefix.as_bytes(), b" ", line].concat());
+            match read {
+                0 => filter.lines.finish(send),
+                _ => filter.lines.feed(text, send),
+            }
+        }
+        match (self.write(text), read) {
+            (Moved::Bytes(_) | Moved::Nothing, 0) => Moved::End,
+            (Moved::Bytes(_) | Moved::Nothing, read) => Moved::Bytes(read),
+            (other @ (Moved::End | Moved::Blocked(_) | Moved::Failed(_)), _) => other,
+        }
+    }
+
+    /// Writes all of it, or keeps the rest as pending.
+    fn write(&mut self, data: &[u8]) -> Moved {
+        let Some(target) = &mut self.target else { return Moved::Bytes(data.len()) };
+        let mut rest = data;
+        while !rest.is_empty() {
+            match target.write_some(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.pending = rest.to_vec();
+                    return match error.kind() {
+                        io::ErrorKind::WouldBlock => Moved::Blocked(data.len() - rest.len()),
+                        _ => Moved::Failed(error),
+                    };
+                }
+            }
+        }
+        Moved::Bytes(data.len())
+    }
+
+    /// Removes the file and starts an empty one, also while nothing writes to it.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        let was_open = self.target.is_some();
+        self.open().map_err(|error| error.source)?;
+        let result = self.file_mut().map_or(Ok(()), RotatingFile::clear);
+        if !was_open {
+            self.target = None;
+        }
+        result
+    }
+}
+
+/// What [`Log::take`] borrows from its surroundings.
+pub(super) struct Tools<'a> {
+    /// Room for one chunk.
+    pub(super) buffer: &'a mut [u8],
+    /// The stream's own state.
+    pub(super) filter: &'a mut Filter,
+    /// The system log.
+    pub(super) syslog: &'a mut Syslog,
+}
+
+/// The path of a log that can be followed: one that is, or will be, a regular file.
+pub(super) fn followable(path: &Path) -> Option<PathBuf> {
+    let is_other = path.starts_with("/dev/fd") || std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+    (!is_other).then(|| path.to_path_buf())
+}
+
+fn is_empty(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

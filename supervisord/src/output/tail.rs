@@ -1,0 +1,224 @@
+//! Reads parts of log files for clients, with Supervisor's rules for offsets and lengths.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A part of a log that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A negative length, or a length with a negative offset.
+    #[error("offset {offset} with length {length}: a length must be positive or, with a negative offset, 0")]
+    BadArguments {
+        /// The offset asked for.
+        offset: i64,
+        /// The length asked for.
+        length: i64,
+    },
+    /// The file is not there.
+    #[error("no file {path}", path = .0.display())]
+    NoFile(PathBuf),
+    /// More than the daemon is willing to hold in memory.
+    #[error("{size} bytes are more than {LARGEST} bytes, the most that is read at once")]
+    TooLarge {
+        /// What the arguments amount to, in bytes.
+        size: u64,
+    },
+    /// It cannot be opened or read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The answer to a client that polls a log's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// The size of the file: the offset to ask for next.
+    pub new_offset: u64,
+    /// There was more between the offset asked for and `data`.
+    pub overflow: bool,
+}
+
+/// Reads `length` bytes from `offset` on; with length 0, everything from there on; with a negative offset and length 0
+/// the last `-offset` bytes. What is beyond the end is empty.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read_range(path: &Path, offset: i64, length: i64) -> Result<Vec<u8>, ReadError> {
+    if length < 0 || (offset < 0 && length != 0) {
+        return Err(ReadError::BadArguments { offset, length });
+    }
+    let (file, size) = open(path)?;
+    let start = match u64::try_from(offset) {
+        Ok(offset) => offset.min(size),
+        Err(_) => size.saturating_sub(offset.unsigned_abs()),
+    };
+    let wanted = if length == 0 { u64::MAX } else { length.unsigned_abs() };
+    read(path, &file, start, wanted.min(size - start))
+}
+
+/// A part of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// Offset of the first byte in the file.
+    pub offset: i64,
+    /// Size of the file.
+    pub size: i64,
+}
+
+/// As [`read_range`], but at most the first `limit` bytes of the range, with the place where they stand.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read_window(path: &Path, offset: i64, length: i64, limit: u64) -> Result<Window, ReadError> {
+    if length < 0 || (offset < 0 && length != 0) {
+        return Err(ReadError::BadArguments { offset, length });
+    }
+    let (file, size) = open(path)?;
+    let start = match u64::try_from(offset) {
+        Ok(offset) => offset.min(size),
+        Err(_) => size.saturating_sub(offset.unsigned_abs()),
+    };
+    let wanted = if length == 0 { limit } else { length.unsigned_abs().min(limit) };
+    let data = read(path, &file, start, wanted.min(size - start))?;
+    Ok(Window { data, offset: start.cast_signed(), size: size.cast_signed() })
+}
+
+/// Reads at most `length` bytes at the end of the file, for a client which has seen `offset` bytes of it. A missing file is
+/// an empty one.
+///
+/// # Errors
+/// [`ReadError::Io`] and [`ReadError::TooLarge`].
+pub fn tail(path: &Path, offset: i64, length: i64) -> Result<Tail, ReadError> {
+    let (file, size) = match open(path) {
+        Ok(opened) => opened,
+        Err(ReadError::NoFile(_)) => return Ok(Tail { data: Vec::new(), new_offset: 0, overflow: false }),
+        Err(error) => return Err(error),
+    };
+    let (start, length, overflow) = place(offset, length, size as i64);
+    // Supervisor reads from the clamped offset, which may leave less than `length` to read.
+    let length = length.min(size.saturating_sub(start));
+    Ok(Tail { data: read(path, &file, start, length)?, new_offset: size, overflow })
+}
+
+/// Supervisor's rule for where a tail begins, how long it is, and whether something was left out. Pure.
+fn place(mut offset: i64, mut length: i64, size: i64) -> (u64, u64, bool) {
+    let overflow = size > offset.saturating_add(length);
+    if overflow {
+        offset = size - 1;
+    }
+    if offset.saturating_add(length) > size {
+        if offset > size - 1 {
+            length = 0;
+        }
+        offset = size - length;
+    }
+    (offset.max(0).unsigned_abs(), length.max(0).unsigned_abs(), overflow)
+}
+
+fn open(path: &Path) -> Result<(File, u64), ReadError> {
+    let opened = File::open(path).and_then(|file| {
+        let size = file.metadata()?.len();
+        Ok((file, size))
+    });
+    opened.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ReadError::NoFile(path.to_path_buf()),
+        _ => ReadError::Io { path: path.to_path_buf(), source },
+    })
+}
+
+fn read(path: &Path, file: &File, start: u64, length: u64) -> Result<Vec<u8>, ReadError> {
+    if length > LARGEST {
+        return Err(ReadError::TooLarge { size: length });
+    }
+    let mut data = vec![0; length as usize];
+    let mut filled = 0;
+    while filled < data.len() {
+        match file.read_at(&mut data[filled..], start + filled as u64) {
+            // Truncated since its size was read.
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(ReadError::Io { path: path.to_path_buf(), source }),
+        }
+    }
+    data.truncate(filled);
+    Ok(data)
+}
+
+/// Most bytes read for one request: Supervisor's default size of a log, with room.
+pub const LARGEST: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, content).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn ranges_follow_the_table() {
+        let (_dir, path) = file(b"0123456789");
+        for (offset, length, data) in [
+            (0, 0, "0123456789"),
+            (4, 0, "456789"),
+            (4, 3, "456"),
+            (8, 100, "89"),
+            (10, 0, ""),
+            (99, 5, ""),
+            (-3, 0, "789"),
+            (-99, 0, "0123456789"),
+        ] {
+            assert_eq!(read_range(&path, offset, length).unwrap(), data.as_bytes(), "({offset}, {length})");
+        }
+        for (offset, length) in [(-1, 1), (0, -1), (-1, -1)] {
+            assert!(matches!(read_range(&path, offset, length), Err(ReadError::BadArguments { .. })));
+        }
+        assert!(matches!(read_range(&path.with_extension("x"), 0, 0), Err(ReadError::NoFile(_))));
+    }
+
+    #[test]
+    fn tails_are_those_of_supervisor() {
+        let (_dir, path) = file(b"hi\n");
+        // Observed with Supervisor 4.3.0.
+        for (offset, length, data, overflow) in [
+            (0, 0, "", true),
+            (0, 1, "\n", true),
+            (0, 2, "i\n", true),
+            (0, 3, "hi\n", false),
+            (0, 100, "hi\n", false),
+            (1, 2, "i\n", false),
+            (2, 1, "\n", false),
+            (3, 5, "", false),
+            (100, 5, "", false),
+            (-1, 2, "i\n", true),
+            (i64::MAX, i64::MAX, "", false),
+        ] {
+            let expected = Tail { data: data.into(), new_offset: 3, overflow };
+            assert_eq!(tail(&path, offset, length).unwrap(), expected, "({offset}, {length})");
+        }
+        let missing = tail(&path.with_extension("x"), 0, 10).unwrap();
+        assert_eq!(missing, Tail { data: Vec::new(), new_offset: 0, overflow: false });
+    }
+
+    #[test]
+    fn too_much_is_refused_not_loaded() {
+        let (_dir, path) = file(b"");
+        File::options().write(true).open(&path).unwrap().set_len(LARGEST + 1).unwrap();
+        assert!(matches!(read_range(&path, 0, 0), Err(ReadError::TooLarge { .. })));
+        assert_eq!(read_range(&path, -5, 0).unwrap().len(), 5);
+    }
+}

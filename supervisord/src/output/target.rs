@@ -1,0 +1,166 @@
+//! What a log path leads to: a file of our own, one of the daemon's inherited descriptors, or another thing that can
+//! be written to (device, FIFO). Writing to any of them never blocks.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::net::SendFlags;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+
+use super::writer::RotatingFile;
+
+/// An opened log target.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// A regular file: rotated, reopened, spliced into.
+    File(RotatingFile),
+    /// Anything else: written to as it is, never sought in or rotated, whatever `maxbytes` says.
+    Stream(Stream),
+}
+
+/// A target that is no file of ours.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    fd: OwnedFd,
+    kind: Kind,
+}
+
+/// How to write without blocking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `write` does not block: our own non-blocking description, or a regular file.
+    Plain,
+    /// A socket shared with others: `MSG_DONTWAIT`.
+    Socket,
+    /// A pipe or terminal shared with others, which could not be opened anew: poll, then at most so many bytes.
+    Shared(usize),
+}
+
+impl Target {
+    /// Opens `path` for appending.
+    pub(crate) fn open(path: &Path, mode: u32, maxbytes: u64, backups: u32) -> io::Result<Self> {
+        if let Some(number) = inherited(path, rustix::process::getpid().as_raw_pid()) {
+            return Stream::inherit(number).map(Self::Stream);
+        }
+        match std::fs::metadata(path) {
+            Ok(meta) if !meta.is_file() => Stream::open(path, &meta.file_type()).map(Self::Stream),
+            Ok(_) | Err(_) => RotatingFile::open(path, mode, maxbytes, backups).map(Self::File),
+        }
+    }
+
+    /// Writes a part of it; `WouldBlock` when the target takes nothing now.
+    pub(crate) fn write_some(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write_some(data),
+            Self::Stream(stream) => stream.write_some(data),
+        }
+    }
+}
+
+impl Stream {
+    /// Takes over a descriptor which the daemon was started with. Opening its path anew would fail for sockets, and for
+    /// pipes and terminals of another user.
+    fn inherit(number: i32) -> io::Result<Self> {
+        let fd = duplicate(number)?;
+        let file_type = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
+        let kind = match file_type {
+            FileType::Socket => Kind::Socket,
+            FileType::RegularFile | FileType::BlockDevice => Kind::Plain,
+            FileType::Fifo
+            | FileType::CharacterDevice
+            | FileType::Directory
+            | FileType::Symlink
+            | FileType::Unknown => {
+                // O_NONBLOCK belongs to the description, which others share: try for one of our own.
+                let own = format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&fd));
+                match rustix::fs::open(
+                    own,
+                    OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                ) {
+                    Ok(fd) => return Ok(Self { fd, kind: Kind::Plain }),
+                    Err(_) if file_type == FileType::Fifo => Kind::Shared(rustix::pipe::PIPE_BUF),
+                    Err(_) => Kind::Shared(256),
+                }
+            }
+        };
+        Ok(Self { fd, kind })
+    }
+
+    fn open(path: &Path, file_type: &std::fs::FileType) -> io::Result<Self> {
+        use std::os::unix::fs::FileTypeExt as _;
+        // A FIFO without a reader cannot be opened for writing only; data waits in it until one comes.
+        let access = if file_type.is_fifo() { OFlags::RDWR } else { OFlags::WRONLY };
+        let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())?, kind: Kind::Plain })
+    }
+
+    fn write_some(&self, data: &[u8]) -> io::Result<usize> {
+        match self.kind {
+            Kind::Plain => Ok(rustix::io::write(&self.fd, data)?),
+            Kind::Socket => Ok(rustix::net::send(&self.fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?),
+            Kind::Shared(most) => {
+                let mut polled = [PollFd::new(&self.fd, PollFlags::OUT)];
+                if rustix::event::poll(&mut polled, Some(&Timespec::default()))? == 0 {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(rustix::io::write(&self.fd, &data[..data.len().min(most)])?)
+            }
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The number of the daemon's own descriptor that this path means, if it means one.
+fn inherited(path: &Path, pid: i32) -> Option<i32> {
+    let path = path.to_str()?;
+    let number = match path {
+        "/dev/stdout" => return Some(1),
+        "/dev/stderr" => return Some(2),
+        _ => path
+            .strip_prefix("/dev/fd/")
+            .or_else(|| path.strip_prefix("/proc/self/fd/"))
+            .or_else(|| path.strip_prefix(&format!("/proc/{pid}/fd/")))?,
+    };
+    number.parse().ok().filter(|number| *number >= 0)
+}
+
+fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    let copy = match number {
+        0 => rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3),
+        1 => rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3),
+        2 => rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3),
+        other => rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+            .and_then(|own| rustix::process::pidfd_getfd(own, other, PidfdGetfdFlags::empty())),
+    };
+    Ok(copy?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_mean_an_inherited_descriptor() {
+        for (path, number) in [
+            ("/dev/stdout", Some(1)),
+            ("/dev/stderr", Some(2)),
+            ("/dev/fd/7", Some(7)),
+            ("/proc/self/fd/1", Some(1)),
+            ("/proc/42/fd/1", Some(1)),
+            ("/proc/43/fd/1", None),
+            ("/dev/fd/x", None),
+            ("/var/log/a", None),
+        ] {
+            assert_eq!(inherited(Path::new(path), 42), number, "{path}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! From a configuration to a daemon that is about to supervise: user, limits, log, pidfile, AUTO logs, sockets.
+//!
+//! Owns the order of these steps and what is said when one fails. The order is Supervisor's, but for the pidfile: it
+//! is locked before anything is touched that a living daemon may use, so a second daemon of the same configuration
+//! leaves the first one's logs, sockets and pidfile alone.
+
+use std::{env, io};
+
+use nix::sys::stat::{Mode, umask};
+
+use crate::{
+    api::{Endpoint, Listener},
+    args::{self, Args},
+    config::{DaemonConfig, Listen, ServerConfig, load::Loaded, python::repr},
+    crit,
+    daemonize::{Pidfile, PidfileError, Readiness, USAGE_STATUS},
+    log::{ActivityLog, Backlog, LogError},
+    notify::ServiceManager,
+    os::{
+        limits::{self, Limit, Raised},
+        listen::{self, Access, ListenError, SocketFile},
+        users::{self, UserError},
+    },
+    output::auto,
+};
+
+/// A daemon whose start has succeeded, but for saying so.
+#[derive(Debug)]
+pub struct Start {
+    /// The configuration, command line included, its warnings and its path.
+    pub loaded: Loaded,
+    /// The command line, to read the configuration again.
+    pub args: Args,
+    /// The open log.
+    pub log: ActivityLog,
+    /// The locked pidfile; `None` when it cannot be written. Removed when dropped.
+    pub pidfile: Option<Pidfile>,
+    /// The listening sockets with their credentials.
+    pub endpoints: Vec<Endpoint>,
+    /// The files of the unix sockets. Removed when dropped.
+    pub socket_files: SocketFiles,
+    /// Whom to tell that the daemon is ready.
+    pub ready: ReadySignal,
+}
+
+/// Whom to tell that the daemon is ready: the process that the user started, and the service manager.
+#[derive(Debug, Default)]
+pub struct ReadySignal {
+    launcher: Readiness,
+    /// The service manager, for later news too.
+    pub manager: ServiceManager,
+}
+
+impl ReadySignal {
+    /// For a daemon that `launcher` and `manager` wait for.
+    pub fn new(launcher: Readiness, manager: ServiceManager) -> Self {
+        Self { launcher, manager }
+    }
+
+    /// The daemon serves clients. A detached one lets go of the terminal.
+    pub fn ready(&mut self) {
+        if let Err(error) = self.launcher.ready() {
+            tracing::error!("cannot let go of the terminal: {error}");
+        }
+        self.manager.ready();
+    }
+
+    /// The start failed: prints `error` on the terminal.
+    pub fn failed(&mut self, error: &StartError, argv0: &str) {
+        self.launcher.failed(error.status(), &args::report(&error.to_string(), argv0));
+    }
+}
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot become the configured user.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// It has no log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Another daemon holds the pidfile.
+    #[error(transparent)]
+    Pidfile(#[from] PidfileError),
+    /// A socket cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The runtime cannot be built.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+impl StartError {
+    /// The exit status, as Supervisor's.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::User(_) | Self::Pidfile(_) | Self::Listen(_) => USAGE_STATUS,
+            Self::Log(_) | Self::Runtime(_) => 1,
+        }
+    }
+}
+
+/// Files of unix sockets, removed when dropped if they are still ours.
+#[derive(Debug, Default)]
+pub struct SocketFiles(Vec<SocketFile>);
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            if let Err(error) = file.remove() {
+                tracing::warn!("cannot remove the socket {}: {error}", file.path.display());
+            }
+        }
+    }
+}
+
+/// Performs the steps in the process that will be the daemon, before it has threads. `backlog` holds what was to be
+/// said while there was no log.
+///
+/// # Errors
+/// The first step that fails; what the earlier ones made is removed.
+pub fn prepare(
+    loaded: Loaded,
+    args: Args,
+    mut backlog: Backlog,
+    ready: &mut ReadySignal,
+) -> Result<Start, StartError> {
+    let config = &loaded.config;
+    become_user(&config.daemon, &mut backlog)?;
+    raise_limits(&config.daemon, &mut backlog);
+    let log = ActivityLog::open(&config.daemon)?;
+    log.install()?;
+    // Before the first line is written: the log may be that of a living daemon.
+    let pidfile = Pidfile::acquire(&config.daemon.pidfile);
+    if let Err(held @ PidfileError::Held { .. }) = pidfile {
+        return Err(held.into());
+    }
+    backlog.emit();
+    let pidfile = pidfile.inspect_err(|error| crit!("{error}")).ok();
+    if !config.daemon.nocleanup {
+        clean_up_logs(&config.daemon);
+    }
+    let (endpoints, socket_files) = open_servers(&config.servers)?;
+    if ready.launcher.is_detached() {
+        settle(&config.daemon);
+    }
+    if pidfile.is_some() {
+        tracing::info!("supervisord started with pid {}", std::process::id());
+    }
+    Ok(Start { loaded, args, log, pidfile, endpoints, socket_files, ready: std::mem::take(ready) })
+}
+
+/// Becomes the configured user for good.
+fn become_user(config: &DaemonConfig, backlog: &mut Backlog) -> Result<(), UserError> {
+    match &config.user {
+        Some(user) => {
+            users::drop_privileges(user.uid)?;
+            backlog.info(format!("Set uid to user {} succeeded", user.uid));
+        }
+        None if nix::unistd::getuid().is_root() => backlog.critical(
+            "Supervisor is running as root.  Privileges were not dropped because no user is specified in the config \
+             file.  If you intend to run as root, you can set user=root in the config file to avoid this message.",
+        ),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Raises the resource limits. Supervisor refuses to start when it cannot; containers often forbid it, and the
+/// programs may still run.
+fn raise_limits(config: &DaemonConfig, backlog: &mut Backlog) {
+    for (limit, wanted) in [(Limit::Files, config.minfds), (Limit::Processes, config.minprocs)] {
+        match limits::raise(limit, wanted) {
+            Ok(Raised::No) => {}
+            Ok(Raised::To(value)) => backlog.info(format!("Increased {} limit to {value}", limit.name())),
+            Err(error) => backlog.warn(error.to_string()),
+        }
+    }
+}
+
+/// Removes the AUTO logs of earlier runs.
+fn clean_up_logs(config: &DaemonConfig) {
+    let uid = nix::unistd::geteuid().as_raw();
+    match auto::clean_up(&config.childlogdir, &config.identifier, uid) {
+        Ok(failures) => {
+            for (path, _) in failures {
+                tracing::warn!("Failed to clean up {}", repr(&path.to_string_lossy()));
+            }
+        }
+        Err(_) => tracing::warn!("Could not clear childlog dir"),
+    }
+}
+
+/// Opens the listening sockets in the order of the configuration.
+///
+/// # Errors
+/// The first socket that cannot be opened; the files of the earlier ones are removed.
+pub fn open_servers(servers: &[ServerConfig]) -> Result<(Vec<Endpoint>, SocketFiles), ListenError> {
+    let mut files = SocketFiles::default();
+    let mut endpoints = Vec::with_capacity(servers.len());
+    for server in servers {
+        let listener = open_server(server, &mut files)?;
+        // As Supervisor, whose administrators look for these lines.
+        tracing::info!("RPC interface 'supervisor' initialized");
+        if server.credentials.is_none() {
+            crit!("Server '{}' running without any HTTP authentication checking", server.section);
+        }
+        endpoints.push(Endpoint {
+            listener,
+            credentials: server.credentials.clone(),
+            section: server.section.clone(),
+        });
+    }
+    Ok((endpoints, files))
+}
+
+/// Opens one socket and remembers its file.
+fn open_server(server: &ServerConfig, files: &mut SocketFiles) -> Result<Listener, ListenError> {
+    match &server.listen {
+        Listen::Inet { host, port } => Ok(Listener::Tcp(listen::bind_tcp(host, *port)?)),
+        Listen::Unix { path, mode, owner } => {
+            let socket = listen::bind_unix(path, Access { mode: *mode, owner: *owner })?;
+            if socket.was_stale {
+                eprintln!("Unlinking stale socket {}", path.display());
+            }
+            if let Some(refused) = socket.chown_refused {
+                tracing::warn!("{refused}");
+            }
+            files.0.push(socket.file);
+            Ok(Listener::Unix(socket.listener))
+        }
+    }
+}
+
+/// Working directory and umask, which only a detached daemon takes, as Supervisor's.
+fn settle(config: &DaemonConfig) {
+    tracing::info!("daemonizing the supervisord process");
+    if let Some(directory) = &config.directory {
+        let shown = repr(&directory.to_string_lossy());
+        match env::set_current_dir(directory) {
+            Ok(()) => tracing::info!("set current directory: {shown}"),
+            Err(error) => crit!("can't chdir into {shown}: {error}"),
+        }
+    }
+    umask(Mode::from_bits_truncate(config.umask));
+}

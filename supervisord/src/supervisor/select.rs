@@ -1,0 +1,63 @@
+//! Which processes the words of a user name: `name`, `group:name`, `group:*`, `all`, and wildcards.
+
+use super::{ProcessId, Supervisor};
+
+/// What a selector names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// One process by its full name: an operation on it reports every refusal.
+    One(ProcessId),
+    /// A group, everything, or a wildcard: an operation leaves out what needs nothing.
+    Many(Vec<ProcessId>),
+    /// No process of this name.
+    NoProcess,
+    /// No group of this name.
+    NoGroup,
+}
+
+/// Resolves one selector. Source: Supervisor's namespecs (`name` is `name:name`), and wildcards beyond them.
+pub fn select(supervisor: &Supervisor, selector: &str) -> Selection {
+    if selector == "all" {
+        return Selection::Many(supervisor.in_name_order());
+    }
+    if is_pattern_beyond_group(selector) {
+        return select_pattern(supervisor, selector);
+    }
+    match selector.split_once(':') {
+        None => one(supervisor, selector, selector),
+        Some((group, "" | "*")) => match supervisor.group(group) {
+            Some(group) if !group.processes().is_empty() => Selection::Many(group.processes().to_vec()),
+            Some(_) | None => Selection::NoGroup,
+        },
+        Some((group, name)) => one(supervisor, group, name),
+    }
+}
+
+fn one(supervisor: &Supervisor, group: &str, name: &str) -> Selection {
+    supervisor.find(group, name).map_or(Selection::NoProcess, Selection::One)
+}
+
+/// `group:*` is Supervisor's own word for a group; a wildcard anywhere else makes a pattern.
+fn is_pattern_beyond_group(selector: &str) -> bool {
+    let text = selector.strip_suffix(":*").unwrap_or(selector);
+    text.contains(['*', '?', '['])
+}
+
+fn select_pattern(supervisor: &Supervisor, selector: &str) -> Selection {
+    let (group, name) = match selector.split_once(':') {
+        Some((group, "")) => (group, Some("*")),
+        Some((group, name)) => (group, Some(name)),
+        None => (selector, None),
+    };
+    let (Ok(group_pattern), Ok(name_pattern)) =
+        (glob::Pattern::new(group), name.map(glob::Pattern::new).transpose())
+    else {
+        return Selection::NoProcess;
+    };
+    let matches = |id: &ProcessId| {
+        let Some((process_group, process_name)) = supervisor.names(*id) else { return false };
+        group_pattern.matches(process_group) && name_pattern.as_ref().is_none_or(|p| p.matches(process_name))
+    };
+    let found: Vec<ProcessId> = supervisor.in_name_order().into_iter().filter(matches).collect();
+    if found.is_empty() { Selection::NoProcess } else { Selection::Many(found) }
+}

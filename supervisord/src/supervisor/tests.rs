@@ -1,0 +1,1 @@
+//! Tests of names, order and shutdown of all processes together.
