@@ -46,7 +46,7 @@ const CLEAR: &str = concat!(
             "clear <name> <name>\tClear multiple process' log files\n",
             "clear all\t\tClear all process' log files");
 
-const FG: &str = concat!("fg <process>\tConnect to a process in foreground mode\n", "\t\tCtrl-C to exit"),
+const FG: &str = concat!("fg <process>\tConnect to a process in foreground mode\n", "\t\tCtrl-C to exit");
         Verb::Help => {
             concat!("help\t\tPrint a list of available actions\n", "help <action>\tPrint help for <action>")
         }

@@ -35,11 +35,14 @@ pub fn command_line() -> Result<Args, Ended> {
     let mut words = env::args_os().map(|word| word.to_string_lossy().into_owned());
     let argv0 = words.next().unwrap_or_else(|| "supervisord".to_owned());
     let words: Vec<String> = words.collect();
-    // Only relative paths need it; a directory that is gone is noticed when one of them is used.
-    let cwd = env::current_dir().unwrap_or_default();
-    let cwd = cwd.to_string_lossy();
-    match args::parse(&argv0, &words, &Surroundings { machine: &ThisMachine, cwd: &cwd }) {
-        Ok(Invocation::Run(args)) => Ok(args),
+    let inputs = Inputs::of_this_process().map_err(|error| {
+        complain(&args::report(&format!("cannot determine the working directory: {error}"), &argv0));
+        Ended(USAGE_STATUS)
+    })?;
+    let machine = ThisMachine::new(&inputs);
+    let cwd = inputs.cwd.to_string_lossy();
+    match args::parse(&argv0, &words, &Surroundings { machine: &machine, cwd: &cwd }) {
+        Ok(Invocation::Run(args)) => Ok(*args),
         Ok(Invocation::Print(text)) => {
             print(&text);
             Err(Ended(0))

@@ -98,6 +98,11 @@ impl<'a> Formatter<'a> {
     }
 
     fn conversion(&mut self, out: &mut String) -> Result<(), FormatError> {
+        if self.peek() == Some('%') {
+            self.at += 1;
+            out.push('%');
+            return Ok(());
+        }
         let mut argument = Argument::Names;
         if self.peek() == Some('(') {
             argument = Argument::Value(self.named()?);
@@ -118,10 +123,6 @@ impl<'a> Formatter<'a> {
             self.at += 1;
         }
         let kind = self.next().ok_or_else(|| bad("incomplete format"))?;
-        if kind == '%' {
-            out.push('%');
-            return Ok(());
-        }
         self.take()?;
         let precision = precision.map(|precision| usize::try_from(precision).unwrap_or(0));
         let (sign, body) = self.convert(kind, &argument, &flags, precision)?;

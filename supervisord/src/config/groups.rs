@@ -114,12 +114,12 @@ impl<'a> Evaluation<'a> {
             size @ ..1 => Err(format!("[{of}] section sets invalid buffer_size ({size})")),
             size => Ok(saturated(size.unsigned_abs())),
         });
-        let result_handler =
-            self.text(from, "result_handler", &[&here]).unwrap_or_else(|| RESULT_HANDLER.to_owned());
-        if let (true, Some(entry)) = (result_handler != RESULT_HANDLER, section.get("result_handler")) {
-            let problem = "a plug-in in Python cannot be loaded, the default handler is used".to_owned();
-            self.warn(section, Subject::Entry(entry), problem);
-        }
+        // A plug-in in Python cannot be loaded. Without it a listener that needs it would be sent the same event for ever.
+        let result_handler = self.read(from, "result_handler", &[&here], |text| match text {
+            RESULT_HANDLER => Ok(text.to_owned()),
+            _ => Err(format!("{text} cannot be resolved within [{of}]")),
+        });
+        let result_handler = result_handler.unwrap_or_else(|| RESULT_HANDLER.to_owned());
         let events = self.events(from);
         self.read(from, "redirect_stderr", &[&here], |text| match boolean(text)? {
             true => Err(format!(

@@ -110,9 +110,22 @@ pub fn search_paths(argv0: &str) -> Vec<String> {
 /// # Errors
 /// [`ConfigErrors`] with every mistake in all of the files.
 pub fn load(path: &Path, inputs: &Inputs, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
+    load_for(path, inputs, overrides, &ThisMachine::new(inputs))
+}
+
+/// As [`load`], for a machine with other users and directories.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(
+    path: &Path,
+    inputs: &Inputs,
+    overrides: &Overrides,
+    machine: &dyn Machine,
+) -> Result<Loaded, ConfigErrors> {
     let files = Files::read(path, inputs)?;
     let environment: Vec<_> = inputs.environment.clone().into_iter().collect();
-    let around = files.surroundings(inputs, &environment);
+    let around = files.surroundings(inputs, &environment, machine);
     let (mut config, warnings) = evaluation::evaluate(&files.sections, &around, overrides.overridden())?;
     overrides.apply(&mut config.daemon);
     let mut all = files.warnings;
@@ -133,7 +146,7 @@ pub fn load_ctl(path: &Path) -> Result<CtlConfig, ConfigErrors> {
     })?;
     let files = Files::read(path, &inputs)?;
     let environment: Vec<_> = inputs.environment.clone().into_iter().collect();
-    ctl::evaluate(&files.sections, &files.surroundings(&inputs, &environment))
+    ctl::evaluate(&files.sections, &files.surroundings(&inputs, &environment, &ThisMachine::new(&inputs)))
 }
 
 /// The text of all files, taken apart.
@@ -176,6 +189,7 @@ impl Files {
         &'a self,
         inputs: &'a Inputs,
         environment: &'a [(String, String)],
+        machine: &'a dyn Machine,
     ) -> Surroundings<'a> {
         Surroundings {
             file: &self.main,
@@ -184,7 +198,7 @@ impl Files {
             host_node_name: &inputs.host_node_name,
             temporary_directory: &self.temporary_directory,
             environment,
-            machine: &ThisMachine,
+            machine,
         }
     }
 
@@ -427,14 +441,25 @@ fn syntax_errors(file: &str, error: &SyntaxError) -> Vec<ConfigError> {
 }
 
 /// The machine that this program runs on.
-pub struct ThisMachine;
+#[derive(Debug)]
+pub struct ThisMachine<'a> {
+    /// `HOME` of the environment that the configuration is read with.
+    home: Option<&'a str>,
+}
+
+impl<'a> ThisMachine<'a> {
+    /// Seen with the environment of `inputs`.
+    pub fn new(inputs: &'a Inputs) -> Self {
+        Self { home: inputs.environment.get("HOME").map(String::as_str) }
+    }
+}
 
 fn user(found: nix::Result<Option<SystemUser>>) -> Option<User> {
     let found = found.ok().flatten()?;
     Some(User { name: found.name, uid: found.uid.as_raw(), gid: found.gid.as_raw() })
 }
 
-impl Machine for ThisMachine {
+impl Machine for ThisMachine<'_> {
     fn user_by_name(&self, name: &str) -> Option<User> {
         user(SystemUser::from_name(name))
     }
@@ -454,9 +479,9 @@ impl Machine for ThisMachine {
     fn home(&self, name: Option<&str>) -> Option<String> {
         let found = match name {
             Some(name) => SystemUser::from_name(name),
-            None => match std::env::var("HOME") {
-                Ok(home) => return Some(home),
-                Err(_) => SystemUser::from_uid(Uid::current()),
+            None => match self.home {
+                Some(home) => return Some(home.to_owned()),
+                None => SystemUser::from_uid(Uid::current()),
             },
         };
         found.ok().flatten().map(|user| user.dir.to_string_lossy().into_owned())
