@@ -13,18 +13,22 @@ fn a_program_is_running_after_startsecs_and_not_before() {
     let daemon = Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=1\n");
     let start = daemon.until_starts("starts", 1)[0];
     assert_eq!(daemon.state("x"), "STARTING");
-    daemon.until_log("success: x entered RUNNING state, process has stayed up for > than 1 seconds (startsecs)");
+    daemon.until_log(
+        "success: x entered RUNNING state, process has stayed up for > than 1 seconds (startsecs)",
+    );
     let up = monotonic() - start.at;
     assert!(up > Duration::from_millis(900) && up < Duration::from_millis(1900), "{up:?}");
     let status = daemon.ctl("status x").stdout;
-    assert!(status.starts_with(&format!("x                                RUNNING   pid {}, uptime 0:00:0", start.pid)));
+    assert!(status.starts_with(&format!(
+        "x                                RUNNING   pid {}, uptime 0:00:0",
+        start.pid
+    )));
 }
 
 #[test]
 fn an_exit_before_startsecs_is_a_failed_start_even_with_an_expected_status() {
-    let daemon = Daemon::start(
-        "[program:x]\ncommand=$ACTOR record=$DIR/starts exit=0\nstartsecs=1\nstartretries=1\n",
-    );
+    let daemon =
+        Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts exit=0\nstartsecs=1\nstartretries=1\n");
     daemon.until_log("gave up: x entered FATAL state, too many start retries too quickly");
     let starts = daemon.starts("starts");
     assert_eq!(starts.len(), 2, "one start and one retry");
@@ -39,8 +43,9 @@ fn an_exit_before_startsecs_is_a_failed_start_even_with_an_expected_status() {
 
 #[test]
 fn a_killed_program_is_replaced_at_once() {
-    let daemon =
-        Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\nautorestart=unexpected\n");
+    let daemon = Daemon::start(
+        "[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\nautorestart=unexpected\n",
+    );
     let first = daemon.until_starts("starts", 1)[0];
     kill(first.pid, Signal::SIGKILL);
     let at = monotonic();
@@ -151,9 +156,8 @@ fn t16_concurrent_restarts_and_crashes_leave_exactly_one_instance() {
 
 #[test]
 fn t20_a_crash_loop_without_startsecs_goes_on_and_costs_little() {
-    let daemon = Daemon::start(
-        "[program:x]\ncommand=/bin/false\nstartsecs=0\nstartretries=3\nautorestart=true\n",
-    );
+    let daemon =
+        Daemon::start("[program:x]\ncommand=/bin/false\nstartsecs=0\nstartretries=3\nautorestart=true\n");
     daemon.until("some restarts", || daemon.log().matches("spawned: 'x'").count() > 20);
     let before = daemon.log().matches("spawned: 'x'").count();
     observe(Duration::from_millis(500));
@@ -295,7 +299,9 @@ stdout_logfile=$DIR/x.log
     );
     daemon.until_starts("starts", 1);
     daemon.ctl("stop x").is("x: stopped\n");
-    assert!(daemon.log().contains("stopped: x (exit status 0)") || daemon.log().contains("terminated by SIGUSR1"));
+    assert!(
+        daemon.log().contains("stopped: x (exit status 0)") || daemon.log().contains("terminated by SIGUSR1")
+    );
 }
 
 #[test]
@@ -323,7 +329,8 @@ killasgroup=true
 fn programs_start_in_the_order_of_their_priority() {
     let mut config = String::new();
     for priority in [30, 10, 20] {
-        config += &format!("[program:p{priority}]\ncommand=/bin/sleep 1000\nstartsecs=0\npriority={priority}\n");
+        config +=
+            &format!("[program:p{priority}]\ncommand=/bin/sleep 1000\nstartsecs=0\npriority={priority}\n");
     }
     let daemon = Daemon::start(&config);
     daemon.until_log("spawned: 'p30'");
@@ -353,7 +360,9 @@ startsecs=0
 
 #[test]
 fn an_operators_stop_holds() {
-    let daemon = Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\nautorestart=true\n");
+    let daemon = Daemon::start(
+        "[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\nautorestart=true\n",
+    );
     daemon.until_starts("starts", 1);
     daemon.ctl("stop x").is("x: stopped\n");
     observe(Duration::from_millis(200));
