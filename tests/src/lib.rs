@@ -151,11 +151,19 @@ impl Daemon {
         let mut command = self.command(Path::new(prefix[0]));
         command.args(&prefix[1..]).arg(binary("supervisord")).arg("-n").arg("-c").arg(self.config_file());
         self.run(command);
-        let mut pid = self.daemon_pid();
-        while processes::command(pid).contains(prefix[0]) {
-            pid = processes::children(pid)[0];
-        }
-        self.pid = Some(pid);
+        let outer = self.daemon_pid();
+        self.pid = Some(innermost_daemon(outer).expect("supervisord runs below what was started"));
+    }
+
+    /// Starts the daemon in the foreground, for a test that knows itself when it is ready (without the usual log).
+    /// Files `daemon.out` and `daemon.err` are kept as they are and appended to.
+    pub fn launch_without_waiting(&mut self) {
+        let mut command = self.command(&binary("supervisord"));
+        command.arg("-n").arg("-c").arg(self.config_file());
+        let append = |name| fs::OpenOptions::new().append(true).create(true).open(self.path(name));
+        command.stdout(append("daemon.out").expect("an output file"));
+        command.stderr(append("daemon.err").expect("an output file"));
+        self.child = Some(command.spawn().expect("starting supervisord"));
     }
 
     /// Runs `command` as the daemon and waits until it is ready.
@@ -550,6 +558,17 @@ pub fn observe(window: Duration) {
 pub fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).expect("below a second"))
+}
+
+/// The process that runs supervisord, at or below `pid`.
+fn innermost_daemon(pid: i32) -> Option<i32> {
+    let command = processes::command(pid);
+    let mut words = command.split(' ');
+    let program = words.next().filter(|word| !word.contains("python")).or_else(|| words.next());
+    if program.is_some_and(|word| word.ends_with("/supervisord")) {
+        return Some(pid);
+    }
+    processes::children(pid).into_iter().find_map(innermost_daemon)
 }
 
 /// Sets the mode of a file.

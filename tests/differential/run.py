@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Compares supervisorctl and supervisord with Supervisor 4.3, command line by command line.
+
+A reference daemon (--python-bin DIR, default: beside the running Python) and the one under test (--bin-dir DIR) run
+with the same configuration in a temporary directory each and are brought to the same state. Then every command line
+of cases.py runs on both, each with its own supervisorctl; pids, times and paths are made equal; standard output,
+standard error and exit status must be equal to the byte. startup.py's command lines follow: bad options and bad
+configurations of supervisord.
+
+Differences that are meant are listed in known.py, each with its reason, and stand in COMPATIBILITY.md; what is listed
+there must differ in just the way that it says. Only the Python standard library is used. Exit status: 0 when nothing
+failed.
+"""
+
+import argparse
+import difflib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import cases
+import known
+import startup
+
+BOUND = 30  # seconds, the longest wait for anything
+
+
+class Side:
+    """One of the two implementations: its programs, its directory, its daemon."""
+
+    def __init__(self, name, bin_dir):
+        self.name = name
+        self.bin_dir = os.path.abspath(bin_dir)
+        self.dir = tempfile.mkdtemp(prefix="svd-")
+        self.port = free_port()
+        self.daemon = None
+        self.environment = dict(os.environ, LANG="C.UTF-8", LC_ALL="C.UTF-8", PYTHONIOENCODING="utf-8", TZ="UTC")
+        for program in ("supervisord", "supervisorctl"):
+            if not os.access(self.program(program), os.X_OK):
+                sys.exit(f"{self.program(program)} is missing: see --help")
+
+    def program(self, name):
+        return os.path.join(self.bin_dir, name)
+
+    def expand(self, text):
+        return text.replace("$DIR", self.dir).replace("$PORT", str(self.port))
+
+    def configure(self, text, name="supervisord.conf"):
+        pathlib.Path(self.dir, name).write_text(self.expand(text))
+
+    def start(self):
+        out = open(os.path.join(self.dir, "daemon.out"), "wb")
+        self.daemon = subprocess.Popen(
+            [self.program("supervisord"), "-n", "-c", os.path.join(self.dir, "supervisord.conf")],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment, start_new_session=True)
+        wait_for(f"{self.name}: the socket", lambda: self.answers())
+
+    def answers(self):
+        if self.daemon.poll() is not None:
+            text = pathlib.Path(self.dir, "daemon.out").read_text(errors="replace")
+            sys.exit(f"{self.name}: supervisord ended with {self.daemon.returncode}:\n{text}")
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(os.path.join(self.dir, "s.sock")) == 0
+
+    def run(self, program, words, stdin=""):
+        """(stdout, stderr, exit status), made comparable."""
+        words = [self.expand(word) for word in words]
+        done = subprocess.run(
+            [self.program(program), *words], input=stdin.encode(), capture_output=True, timeout=BOUND,
+            env=self.environment, cwd=self.dir)
+        return self.plain(done.stdout), self.plain(done.stderr), done.returncode
+
+    def ctl(self, words, stdin=""):
+        return self.run("supervisorctl", ["-c", "$DIR/supervisord.conf", *words], stdin)
+
+    def plain(self, output):
+        text = output.decode("utf-8", "replace")
+        text = text.replace(self.program(""), "BIN/").replace(self.dir, "DIR").replace(str(self.port), "PORT")
+        for pattern, replacement in PLAIN:
+            text = pattern.sub(replacement, text)
+        return text
+
+    def end(self):
+        if self.daemon is not None:
+            if self.daemon.poll() is None:
+                self.daemon.send_signal(signal.SIGTERM)
+            try:
+                self.daemon.wait(BOUND)
+            except subprocess.TimeoutExpired:
+                self.daemon.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+PLAIN = [
+    (re.compile(r"\bpid \d+, uptime (\d+ days?, )?\d+:\d\d:\d\d"), "pid PID, uptime TIME"),
+    (re.compile(r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d\d \d\d:\d\d [AP]M\b"), "DATE"),
+    (re.compile(r"(?m)^[1-9]\d{1,6}$"), "PID"),
+    # Where in Python's own sources an exception came from, is no behaviour.
+    (re.compile(r": file: \S+ line: \d+"), ": file: FILE line: LINE"),
+]
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def wait_for(what, condition):
+    end = time.monotonic() + BOUND
+    while not condition():
+        if time.monotonic() > end:
+            sys.exit(f"waited in vain for {what}")
+        time.sleep(0.05)
+
+
+def on_both(sides, action):
+    """Runs action(side) for both at the same time; the results in order."""
+    results = [None] * len(sides)
+
+    def call(index):
+        results[index] = action(sides[index])
+
+    threads = [threading.Thread(target=call, args=(index,)) for index in range(len(sides))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+class Table:
+    """What was compared and how it went."""
+
+    def __init__(self, verbose):
+        self.passed, self.failed, self.listed, self.verbose = 0, 0, 0, verbose
+        self.used = set()
+
+    def compare(self, title, reference, ours):
+        if reference is None or ours is None:
+            self.failed += 1
+            print(f"FAIL {title}\n     a command did not end in {BOUND} s")
+            return
+        entry = known.DIFFERENCES.get(title)
+        if entry is not None and reference != ours:
+            self.used.add(title)
+            reason, expected = entry
+            if expected(reference, ours):
+                self.listed += 1
+                if self.verbose:
+                    print(f"diff {title}: {reason}")
+                return
+        if reference == ours:
+            self.passed += 1
+            if self.verbose:
+                print(f"ok   {title}")
+            return
+        self.failed += 1
+        print(f"FAIL {title}")
+        for part, left, right in zip(("stdout", "stderr"), reference, ours):
+            if left != right:
+                lines = difflib.ndiff(left.splitlines(True), right.splitlines(True))
+                print("".join(f"     {part} {line!r}\n" for line in lines if line[0] != "?"), end="")
+        if reference[2] != ours[2]:
+            print(f"     exit status: {reference[2]} there, {ours[2]} here")
+
+    def report(self):
+        print(f"{self.passed} passed, {self.failed} failed, {self.listed} differ as documented")
+        return 1 if self.failed else 0
+
+
+def perform(table, sides, step):
+    kind, *rest = step
+    if kind == "ctl":
+        words, stdin = rest
+        title = "supervisorctl " + " ".join(words) + (f" < {stdin!r}" if stdin else "")
+        results = on_both(sides, lambda side: side.ctl(words, stdin))
+        table.compare(title, *(map(in_any_order, results) if is_bulk(words) else results))
+    elif kind == "raw":
+        (words,) = rest
+        title = "supervisorctl " + " ".join(words)
+        table.compare(title, *on_both(sides, lambda side: side.run("supervisorctl", words)))
+    elif kind == "until":
+        names, state = rest
+        on_both(sides, lambda side: until_state(side, names, state))
+    elif kind == "file":
+        name, text = rest
+        on_both(sides, lambda side: wait_for(
+            f"{side.name}: {text!r} in {name}",
+            lambda: text in pathlib.Path(side.dir, name).read_text(errors="replace")))
+    elif kind == "configure":
+        on_both(sides, lambda side: side.configure(rest[0]))
+    elif kind == "ended":
+        on_both(sides, lambda side: side.daemon.wait(BOUND))
+    else:
+        raise ValueError(kind)
+
+
+def is_bulk(words):
+    """Whether the results come in the order in which processes happen to end or start."""
+    return words[0] in ("start", "stop", "restart", "signal") and any(w == "all" or w.endswith("*") for w in words)
+
+
+def in_any_order(result):
+    return "".join(sorted(result[0].splitlines(True))), *result[1:]
+
+
+def until_state(side, names, state):
+    def reached():
+        rows = [line.split() for line in side.ctl(["status", *names])[0].splitlines()]
+        return len(rows) == len(names) and all(row[1] == state for row in rows)
+    wait_for(f"{side.name}: {names} to be {state}", reached)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python-bin", default=os.path.dirname(os.path.abspath(sys.executable)), metavar="DIR",
+                        help="directory of Supervisor 4.3's programs (default: that of the running Python)")
+    parser.add_argument("--bin-dir", required=True, metavar="DIR", help="directory of the programs under test")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print what is equal too")
+    options = parser.parse_args()
+
+    table = Table(options.verbose)
+    sides = [Side("Supervisor", options.python_bin), Side("under test", options.bin_dir)]
+    try:
+        for step in cases.BEFORE:
+            perform(table, sides, step)
+        on_both(sides, lambda side: side.configure(cases.CONFIG))
+        on_both(sides, lambda side: side.start())
+        for step in cases.STEPS:
+            perform(table, sides, step)
+        for title, action in startup.cases():
+            table.compare(title, *on_both(sides, action))
+    finally:
+        for side in sides:
+            side.end()
+    return table.report()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
