@@ -34,7 +34,7 @@ pub struct Surroundings<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     /// Read the configuration, then do what [`Args::task`] says.
-    Run(Args),
+    Run(Box<Args>),
     /// Print this text on stdout and exit with 0.
     Print(String),
 }
@@ -119,7 +119,7 @@ pub fn parse(
         }
         seen.push(option.option.id);
     }
-    Ok(Invocation::Run(args))
+    Ok(Invocation::Run(Box::new(args)))
 }
 
 impl Args {

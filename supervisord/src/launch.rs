@@ -42,7 +42,7 @@ pub fn command_line() -> Result<Args, Ended> {
     let machine = ThisMachine::new(&inputs);
     let cwd = inputs.cwd.to_string_lossy();
     match args::parse(&argv0, &words, &Surroundings { machine: &machine, cwd: &cwd }) {
-        Ok(Invocation::Run(args)) => Ok(args),
+        Ok(Invocation::Run(args)) => Ok(*args),
         Ok(Invocation::Print(text)) => {
             print(&text);
             Err(Ended(0))

@@ -8,7 +8,6 @@ use supervisord::{
     driver,
     launch::{self, Ended},
     notify::ServiceManager,
-    startup::Start,
 };
 
 fn main() -> ExitCode {
@@ -22,16 +21,5 @@ fn run() -> Result<ExitCode, Ended> {
     // Programs must not inherit the way to the service manager; without one, nobody is told.
     let manager = ServiceManager::take_from_environment().unwrap_or_default();
     let ready = launch::detach(&loaded, manager)?;
-    launch::run(loaded, args, ready, serve)
-}
-
-/// Supervises until everything has been stopped by request.
-async fn serve(start: Start) -> ExitCode {
-    match driver::run(start).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    launch::run(loaded, args, ready, driver::run)
 }

@@ -14,6 +14,7 @@ use crate::{
     config::{DaemonConfig, Listen, ServerConfig, load::Loaded, python::repr},
     crit,
     daemonize::{Pidfile, PidfileError, Readiness, USAGE_STATUS},
+    driver::DriverError,
     log::{ActivityLog, Backlog, LogError},
     notify::ServiceManager,
     os::{
@@ -89,6 +90,9 @@ pub enum StartError {
     /// The runtime cannot be built.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
+    /// The loop cannot begin.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
 }
 
 impl StartError {
@@ -96,7 +100,7 @@ impl StartError {
     pub fn status(&self) -> u8 {
         match self {
             Self::User(_) | Self::Pidfile(_) | Self::Listen(_) => USAGE_STATUS,
-            Self::Log(_) | Self::Runtime(_) => 1,
+            Self::Log(_) | Self::Runtime(_) | Self::Driver(_) => 1,
         }
     }
 }

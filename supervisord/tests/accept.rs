@@ -1,4 +1,5 @@
 //! The accept loop over real sockets: both protocols on each, authentication, clients that misbehave, the end.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::{os::unix::net::UnixListener, path::PathBuf, time::Duration};
 

@@ -367,3 +367,44 @@ fn unauthorized_http(version: Version) -> Response<Body> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
+
+    use super::*;
+
+    /// Asks once and reads what comes.
+    async fn ask(stream: &mut UnixStream) -> String {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut reply = vec![0; 1000];
+        let length = stream.read(&mut reply).await.unwrap();
+        String::from_utf8_lossy(&reply[..length]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait_until_a_place_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let listener = Listener::Unix(StdUnixListener::bind(&path).unwrap());
+        let endpoint = Endpoint { listener, credentials: None, section: "unix_http_server".to_owned() };
+        let routers = Routers { grpc: Router::new(), http: Router::new() };
+        let limits = Limits { connections: 2, first_request: Duration::from_secs(60) };
+        let _servers = Servers::start_with(vec![endpoint], &routers, limits).unwrap();
+        let mut served = Vec::new();
+        for _ in 0..2 {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            assert!(ask(&mut stream).await.starts_with("HTTP/1.1 404"));
+            served.push(stream);
+        }
+        let mut third = UnixStream::connect(&path).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(200), ask(&mut third)).await;
+        assert!(early.is_err(), "served beyond the bound: {early:?}");
+        drop(served.pop());
+        let late = tokio::time::timeout(Duration::from_secs(20), ask(&mut third)).await.unwrap();
+        assert!(late.starts_with("HTTP/1.1 404"), "{late}");
+    }
+}

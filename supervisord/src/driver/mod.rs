@@ -16,6 +16,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -49,7 +50,7 @@ use crate::{
     process::{Aftermath, Effect, Exit, Note, Pid, ProcessState, advice},
     request::{Handle, Reason, Request},
     signals::{DaemonSignal, Signals},
-    startup::{ReadySignal, SocketFiles, Start},
+    startup::{ReadySignal, SocketFiles, Start, StartError},
     supervisor::{Mode, ProcessId, Supervisor},
 };
 
@@ -123,17 +124,25 @@ struct Driver {
     reload: Option<Box<Config>>,
 }
 
-/// Supervises until everything has been stopped.
-///
-/// # Errors
-/// When the loop cannot begin. Once it runs, it ends only by request.
-pub async fn run(start: Start) -> Result<(), DriverError> {
-    let mut driver = Driver::new(start)?;
-    driver.begin(clock::now());
-    driver.ready.ready();
-    driver.supervise().await;
-    driver.end().await;
-    Ok(())
+/// Supervises until everything has been stopped by request.
+pub async fn run(mut start: Start) -> ExitCode {
+    let mut ready = std::mem::take(&mut start.ready);
+    let argv0 = start.args.argv0.clone();
+    match Driver::new(start) {
+        Ok(mut driver) => {
+            driver.begin(clock::now());
+            ready.ready();
+            driver.ready = ready;
+            driver.supervise().await;
+            driver.end().await;
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let error = StartError::Driver(error);
+            ready.failed(&error, &argv0);
+            ExitCode::from(error.status())
+        }
+    }
 }
 
 /// As the command line says, else as the kernel allows.
