@@ -352,7 +352,7 @@ impl Daemon {
         let reply = self.ctl_words(&["--format", "json", "status", name]);
         let value: serde_json::Value =
             serde_json::from_str(&reply.stdout).unwrap_or_else(|error| panic!("{error}: {reply:?}"));
-        value["processes"][0].clone()
+        value[0].clone()
     }
 
     /// Pid of the daemon.
