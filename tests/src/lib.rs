@@ -234,7 +234,12 @@ impl Daemon {
 
     /// `supervisorctl -c FILE`, ready for more words.
     pub fn ctl_command(&self) -> Command {
-        let mut command = self.command(&binary("supervisorctl"));
+        self.ctl_command_of(&binary("supervisorctl"))
+    }
+
+    /// `PROGRAM -c FILE`, ready for more words.
+    pub fn ctl_command_of(&self, program: &Path) -> Command {
+        let mut command = self.command(program);
         command.arg("-c").arg(self.config_file());
         command
     }

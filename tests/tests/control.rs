@@ -1,7 +1,10 @@
 //! supervisorctl against the daemon: names, groups, wildcards, changes of the configuration, errors, the shell.
 //! T-numbers are scenarios of the project's list of what users suffer from.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+};
 
 use supervisor_tests::{Daemon, Signal, is_root, kill};
 
@@ -152,8 +155,6 @@ fn t45_connection_errors_name_the_address_and_the_cause() {
     daemon.ctl("status").fails(4, &format!("{url} no such file\n"));
     daemon.ctl("pid").fails(7, &format!("{url} no such file\n"));
     daemon.ctl("shutdown").fails(1, &format!("ERROR: {url} no such file (already shut down?)\n"));
-    let hint = daemon.ctl("status").stderr;
-    assert!(hint.contains("supervisord") && hint.lines().count() == 1, "the cure in one line: {hint:?}");
     // A socket that nobody listens at.
     drop(std::os::unix::net::UnixListener::bind(daemon.path("s.sock")).expect("binding"));
     daemon.ctl("status").fails(4, &format!("{url} refused connection\n"));
@@ -166,16 +167,11 @@ fn t45_a_socket_without_permission_is_explained() {
         return;
     }
     let daemon = Daemon::start("");
-    let mut command = daemon.ctl_command();
-    use std::os::unix::process::CommandExt;
-    command.arg("status").uid(65534).gid(65534).stdin(Stdio::null());
-    // nobody must be able to read the configuration and to run the client, but not to connect.
     supervisor_tests::set_mode(&daemon.config_file(), 0o644);
     let client = daemon.path("supervisorctl");
     fs::copy(supervisor_tests::binary("supervisorctl"), &client).expect("a copy that nobody may run");
-    let mut command_of_nobody = std::process::Command::new(client);
-    command_of_nobody.args(command.get_args()).uid(65534).gid(65534).stdin(Stdio::null());
-    let output = command_of_nobody.output().expect("running the client");
+    let mut command = daemon.ctl_command_of(&client);
+    let output = command.arg("status").uid(65534).gid(65534).output().expect("running the client");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
     assert!(out.starts_with("error: "), "{out}");
@@ -210,8 +206,8 @@ fn t49_a_broken_configuration_changes_nothing() {
     let good = "[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\n";
     let daemon = Daemon::start(good);
     let pid = daemon.until_starts("starts", 1)[0].pid;
-    for (broken, key) in [
-        ("[program:x]\ncommand=/bin/true\nstartsecs=soon\n", "startsecs"),
+    for (broken, word) in [
+        ("[program:x]\ncommand=/bin/true\nstartsecs=soon\n", "'soon' in section 'program:x'"),
         ("[program:x]\ncommand=/bin/true\n[group:g]\nprograms=x,nosuch\n", "nosuch"),
         ("[program:x]\nthis is no key\n", "this is no key"),
         ("[program:x]\ncommand=/bin/true\n[include]\n", "include"),
@@ -221,7 +217,7 @@ fn t49_a_broken_configuration_changes_nothing() {
             let reply = daemon.ctl(command);
             assert_eq!(reply.status, 1, "{command}: {reply:?}");
             assert!(reply.stdout.starts_with("ERROR: CANT_REREAD: "), "{command}: {reply:?}");
-            assert!(reply.stdout.contains(key), "{command} names what is wrong: {reply:?}");
+            assert!(reply.stdout.contains(word), "{command} names what is wrong: {reply:?}");
         }
         daemon.signal(Signal::SIGHUP);
     }
@@ -247,17 +243,19 @@ autostart=perhaps
     let file = daemon.config_file().display().to_string();
     let refused = daemon.supervisord(&["-n", "-c", &file]);
     assert_eq!(refused.status, 2, "{refused:?}");
-    assert!(refused.stderr.starts_with("Error: "), "{refused:?}");
+    assert!(refused.stderr.contains("Error: "), "{refused:?}");
     let check = daemon.supervisord(&["--check", "-c", &file]);
     assert_ne!(check.status, 0);
-    let all = format!("{}{}", check.stdout, check.stderr);
-    for (line, word) in [(13, "/nonexistent"), (15, "ENV_SVT_UNDEFINED"), (16, "soon"), (18, "perhaps")] {
-        let found = all
-            .lines()
-            .any(|text| text.contains(&format!("supervisord.conf:{line}:")) && text.contains(word));
-        assert!(found, "line {line}, {word}: {all}");
+    let checked = format!("{}{}", check.stdout, check.stderr);
+    for all in [&checked, &refused.stderr] {
+        for (line, word) in [(13, "/nonexistent"), (15, "ENV_SVT_UNDEFINED"), (16, "soon"), (18, "perhaps")] {
+            let found = all
+                .lines()
+                .any(|text| text.contains(&format!("supervisord.conf:{line}:")) && text.contains(word));
+            assert!(found, "line {line}, {word}: {all}");
+        }
+        assert!(all.contains("program section program:z does not specify a command"), "{all}");
     }
-    assert!(all.contains("command"), "program z has none: {all}");
 }
 
 #[test]

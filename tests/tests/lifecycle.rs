@@ -254,9 +254,9 @@ startretries=0
     daemon.ctl("start vanishing").is("vanishing: started\n");
     fs::remove_file(daemon.path("program")).expect("the program");
     daemon.ctl("restart vanishing").fails(1, "vanishing: stopped\nvanishing: ERROR (no such file)\n");
-    let reply = daemon.ctl("start cwd");
-    reply.fails(7, "cwd: ERROR (spawn error)\n");
-    assert!(reply.stderr.contains("nonexistent"), "the cause: {reply:?}");
+    daemon.ctl("start cwd").fails(7, "cwd: ERROR (spawn error)\n");
+    let cause = daemon.ctl("status cwd").stdout;
+    assert!(cause.contains("FATAL") && cause.contains("nonexistent: ENOENT"), "{cause}");
     // Executable, but its interpreter is not there.
     fs::write(daemon.path("script"), "#!/nonexistent/interpreter\n").expect("writing a script");
     set_mode(&daemon.path("script"), 0o755);
@@ -291,7 +291,7 @@ fn stop_waits_stopwaitsecs_then_kills() {
     let before = monotonic();
     daemon.ctl("stop x").is("x: stopped\n");
     let took = monotonic() - before;
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
     assert!(daemon.log().contains("killing 'x' ("), "{}", daemon.log());
     assert!(daemon.log().contains("stopped: x (terminated by SIGKILL)"));
 }

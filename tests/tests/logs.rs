@@ -271,7 +271,7 @@ stdout_logfile=$DIR/x.log
 fn t38_logrotates_rename_and_usr2_lose_and_double_nothing() {
     let daemon = Daemon::start(
         "[program:x]
-command=$ACTOR lines-each=60000 print=end sleep
+command=$ACTOR lines-each=40000 print=end sleep
 startsecs=0
 stdout_logfile=$DIR/x.log
 stdout_logfile_maxbytes=0
@@ -286,7 +286,7 @@ stdout_logfile_maxbytes=0
         daemon.until("the new file", || daemon.path("x.log").exists());
     }
     daemon.until("the end", || with_backups(&daemon, "x.log", 5).ends_with("end\n"));
-    assert!(with_backups(&daemon, "x.log", 5) == lines(1..=60000) + "end\n", "lost, doubled or out of order");
+    assert!(with_backups(&daemon, "x.log", 5) == lines(1..=40000) + "end\n", "lost, doubled or out of order");
     daemon.until_log("received SIGUSR2 indicating log reopen request");
 }
 

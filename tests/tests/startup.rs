@@ -166,5 +166,5 @@ fn included_files_and_options_over_the_file() {
         "Included extra file \"{}\" during parsing",
         daemon.path("conf.d/a.conf").display()
     )));
-    assert!(log.contains(" DEBG "), "the option's level: {log}");
+    assert!(log.contains("DEBG killing from_a (pid "), "the option's level: {log}");
 }
