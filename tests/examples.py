@@ -85,6 +85,7 @@ def check_config(name, text, options):
         place = pathlib.Path(directory)
         (place / "run").mkdir()
         (place / "conf.d").mkdir()
+        (place / "conf.d/included.conf").write_text("[program:included]\ncommand=/bin/cat\n")
         config = place / "supervisord.conf"
         config.write_text(on_this_machine(text, place))
         status, theirs = run([options.python, "-W", "ignore", "-c", PARSE, str(config)])

@@ -20,6 +20,8 @@ pub fn topic(verb: Verb) -> &'static str {
         Verb::Clear => CLEAR,
         Verb::Exit => "exit\tExit the supervisor shell.",
         Verb::Fg => FG,
+        Verb::Help => HELP,
+        Verb::Maintail => MAINTAIL,
         Verb::Open => OPEN,
         Verb::Pid => PID,
         Verb::Quit => "quit\tExit the supervisor shell.",
@@ -42,75 +44,88 @@ pub fn topic(verb: Verb) -> &'static str {
 }
 
 const CLEAR: &str = concat!(
-            "clear <name>\t\tClear a process' log files.\n",
-            "clear <name> <name>\tClear multiple process' log files\n",
-            "clear all\t\tClear all process' log files");
+    "clear <name>\t\tClear a process' log files.\n",
+    "clear <name> <name>\tClear multiple process' log files\n",
+    "clear all\t\tClear all process' log files"
+);
 
 const FG: &str = concat!("fg <process>\tConnect to a process in foreground mode\n", "\t\tCtrl-C to exit");
-        Verb::Help => {
-            concat!("help\t\tPrint a list of available actions\n", "help <action>\tPrint help for <action>")
-        }
-        Verb::Maintail => concat!(
-            "maintail -f \tContinuous tail of supervisor main log file (Ctrl-C to exit)\n",
-            "maintail -100\tlast 100 *bytes* of supervisord main log file\n",
-            "maintail\tlast 1600 *bytes* of supervisor main log file\n");
+
+const HELP: &str =
+    concat!("help\t\tPrint a list of available actions\n", "help <action>\tPrint help for <action>");
+
+const MAINTAIL: &str = concat!(
+    "maintail -f \tContinuous tail of supervisor main log file (Ctrl-C to exit)\n",
+    "maintail -100\tlast 100 *bytes* of supervisord main log file\n",
+    "maintail\tlast 1600 *bytes* of supervisor main log file\n"
+);
 
 const OPEN: &str = concat!(
-            "open <url>\tConnect to a remote supervisord process.\n",
-            "\t\t(for UNIX domain socket, use unix:///socket/path)");
+    "open <url>\tConnect to a remote supervisord process.\n",
+    "\t\t(for UNIX domain socket, use unix:///socket/path)"
+);
 
 const PID: &str = concat!(
-            "pid\t\t\tGet the PID of supervisord.\n",
-            "pid <name>\t\tGet the PID of a single child process by name.\n",
-            "pid all\t\t\tGet the PID of every child process, one per line.");
+    "pid\t\t\tGet the PID of supervisord.\n",
+    "pid <name>\t\tGet the PID of a single child process by name.\n",
+    "pid all\t\t\tGet the PID of every child process, one per line."
+);
 
 const RESTART: &str = concat!(
-            "restart <name>\t\tRestart a process\n",
-            "restart <gname>:*\tRestart all processes in a group\n",
-            "restart <name> <name>\tRestart multiple processes or groups\n",
-            "restart all\t\tRestart all processes\n",
-            "Note: restart does not reread config files. For that, see reread and update.");
+    "restart <name>\t\tRestart a process\n",
+    "restart <gname>:*\tRestart all processes in a group\n",
+    "restart <name> <name>\tRestart multiple processes or groups\n",
+    "restart all\t\tRestart all processes\n",
+    "Note: restart does not reread config files. For that, see reread and update."
+);
 
 const SIGNAL: &str = concat!(
-            "signal <signal name> <name>\t\tSignal a process\n",
-            "signal <signal name> <gname>:*\t\tSignal all processes in a group\n",
-            "signal <signal name> <name> <name>\tSignal multiple processes or groups\n",
-            "signal <signal name> all\t\tSignal all processes");
+    "signal <signal name> <name>\t\tSignal a process\n",
+    "signal <signal name> <gname>:*\t\tSignal all processes in a group\n",
+    "signal <signal name> <name> <name>\tSignal multiple processes or groups\n",
+    "signal <signal name> all\t\tSignal all processes"
+);
 
 const START: &str = concat!(
-            "start <name>\t\tStart a process\n",
-            "start <gname>:*\t\tStart all processes in a group\n",
-            "start <name> <name>\tStart multiple processes or groups\n",
-            "start all\t\tStart all processes");
+    "start <name>\t\tStart a process\n",
+    "start <gname>:*\t\tStart all processes in a group\n",
+    "start <name> <name>\tStart multiple processes or groups\n",
+    "start all\t\tStart all processes"
+);
 
 const STATUS: &str = concat!(
-            "status <name>\t\tGet status for a single process\n",
-            "status <gname>:*\tGet status for all processes in a group\n",
-            "status <name> <name>\tGet status for multiple named processes\n",
-            "status\t\t\tGet all process status info");
+    "status <name>\t\tGet status for a single process\n",
+    "status <gname>:*\tGet status for all processes in a group\n",
+    "status <name> <name>\tGet status for multiple named processes\n",
+    "status\t\t\tGet all process status info"
+);
 
 const STOP: &str = concat!(
-            "stop <name>\t\tStop a process\n",
-            "stop <gname>:*\t\tStop all processes in a group\n",
-            "stop <name> <name>\tStop multiple processes or groups\n",
-            "stop all\t\tStop all processes");
+    "stop <name>\t\tStop a process\n",
+    "stop <gname>:*\t\tStop all processes in a group\n",
+    "stop <name> <name>\tStop multiple processes or groups\n",
+    "stop all\t\tStop all processes"
+);
 
 const TAIL: &str = concat!(
-            "tail [-f] <name> [stdout|stderr] (default stdout)\n",
-            "Ex:\n",
-            "tail -f <name>\t\tContinuous tail of named process stdout\n",
-            "\t\t\tCtrl-C to exit.\n",
-            "tail -100 <name>\tlast 100 *bytes* of process stdout\n",
-            "tail <name> stderr\tlast 1600 *bytes* of process stderr");
+    "tail [-f] <name> [stdout|stderr] (default stdout)\n",
+    "Ex:\n",
+    "tail -f <name>\t\tContinuous tail of named process stdout\n",
+    "\t\t\tCtrl-C to exit.\n",
+    "tail -100 <name>\tlast 100 *bytes* of process stdout\n",
+    "tail <name> stderr\tlast 1600 *bytes* of process stderr"
+);
 
 const UPDATE: &str = concat!(
-            "update\t\t\tReload config and add/remove as necessary, and will restart affected programs\n",
-            "update all\t\tReload config and add/remove as necessary, and will restart affected programs\n",
-            "update <gname> [...]\tUpdate specific groups");
+    "update\t\t\tReload config and add/remove as necessary, and will restart affected programs\n",
+    "update all\t\tReload config and add/remove as necessary, and will restart affected programs\n",
+    "update <gname> [...]\tUpdate specific groups"
+);
 
 const WATCH: &str = concat!(
-            "watch\t\t\tPrint a line whenever a process changes its state (Ctrl-C to exit)\n",
-            "watch <name> [...]\tWatch these processes or groups only");
+    "watch\t\t\tPrint a line whenever a process changes its state (Ctrl-C to exit)\n",
+    "watch <name> [...]\tWatch these processes or groups only"
+);
 
 /// The additions to Supervisor's actions, for `--help` and the manual page.
 pub const ACTIONS: &str = "\

@@ -235,7 +235,7 @@ fn facts(process: &Process) -> Vec<(&'static str, String)> {
     if process.retries > 0 {
         tell("failed starts", process.retries.to_string());
     }
-    tell("spawned", format!("{} times", process.spawns));
+    tell("starts", process.spawns.to_string());
     for (key, path) in [("stdout log", &process.stdout_logfile), ("stderr log", &process.stderr_logfile)] {
         tell(key, if path.is_empty() { "none".to_owned() } else { path.clone() });
     }

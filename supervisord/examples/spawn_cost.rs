@@ -61,6 +61,7 @@ fn by_spawner(method: Method) -> impl FnMut() -> (Duration, Duration) {
             envp: vec![c"PATH=/usr/bin:/bin".into()],
             directory: None,
             umask: Some(0o022),
+            open_files: None,
             identity: None,
             stdin: null.as_fd(),
             stdout: null.as_fd(),

@@ -4,6 +4,8 @@
 //! With `SUPERVISOR_PYTHON` (a Python with Supervisor) and `SUPERVISOR_CORPUS` (a directory of configuration files), the
 //! effective values of real files are compared as well.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -32,6 +32,7 @@ fn plan<'fd>(argv: &[&str], stdin: BorrowedFd<'fd>, stdout: BorrowedFd<'fd>) -> 
         envp: vec![c("PATH=/usr/bin:/bin"), c("MARK=42")],
         directory: None,
         umask: None,
+        open_files: None,
         identity: None,
         stdin,
         stdout,

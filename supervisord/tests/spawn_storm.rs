@@ -36,6 +36,7 @@ fn spawn(spawner: &mut Spawner, argv: &[&str]) -> Result<Child, Step> {
         envp: vec![c"SUPERVISOR_PROCESS_NAME=storm".into()],
         directory: None,
         umask: None,
+        open_files: None,
         identity: None,
         stdin,
         stdout,
@@ -60,6 +61,8 @@ fn five_hundred_children_leave_nothing_behind_while_threads_allocate() {
     let _turn = turn();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        // Also when an assertion fails: the scope waits for its threads.
+        let _stop = SetOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -81,8 +84,15 @@ fn five_hundred_children_leave_nothing_behind_while_threads_allocate() {
             assert_eq!(open_descriptors(), before, "{method:?}");
             assert_eq!(family::children_of_self(), [], "no zombie by {method:?}");
         }
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

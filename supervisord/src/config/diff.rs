@@ -51,12 +51,23 @@ fn ordered(process: &ProgramConfig) -> ProgramConfig {
     process
 }
 
+/// `kind` without what makes no difference: a `[program:x]` alone is a group like any other.
 fn ordered_kind(kind: &GroupKind) -> GroupKind {
     let mut kind = kind.clone();
-    if let GroupKind::EventListener { events, .. } = &mut kind {
-        events.sort();
+    match &mut kind {
+        GroupKind::EventListener { events, .. } => events.sort(),
+        GroupKind::Group => kind = GroupKind::Program,
+        GroupKind::Program | GroupKind::FastCgi { .. } => {}
     }
     kind
+}
+
+/// Whether children of `old` can live on in `new`: the pool of a listener is the daemon's affair, a socket is not.
+fn is_same_for_children(old: &GroupKind, new: &GroupKind) -> bool {
+    match (ordered_kind(old), ordered_kind(new)) {
+        (GroupKind::EventListener { .. }, GroupKind::EventListener { .. }) => true,
+        (old, new) => old == new,
+    }
 }
 
 /// What a new configuration means for one process of a group.
@@ -80,7 +91,7 @@ pub fn process_changes(old: &GroupConfig, new: &GroupConfig) -> Vec<(String, Pro
         old.processes.iter().map(|process| (process.name.as_str(), process)).collect();
     let new_names: HashSet<&str> = new.processes.iter().map(|process| process.name.as_str()).collect();
     // A group of another kind treats its children differently: a listener's stdout is a protocol.
-    let is_same_kind = ordered_kind(&old.kind) == ordered_kind(&new.kind);
+    let is_same_kind = is_same_for_children(&old.kind, &new.kind);
     let of_new = new.processes.iter().map(|process| {
         let change = match by_name.get(process.name.as_str()) {
             None => ProcessChange::Added,
@@ -125,5 +136,143 @@ fn with_live_settings(old: &ProgramConfig, new: &ProgramConfig) -> ProgramConfig
         stdout: output(&old.stdout, &new.stdout),
         stderr: output(&old.stderr, &new.stderr),
         ..old.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use super::*;
+    use crate::config::load::{Inputs, Overrides, load};
+
+    fn groups(text: &str) -> Vec<GroupConfig> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.conf");
+        fs::write(&path, format!("[supervisord]\n{text}")).unwrap();
+        let inputs = Inputs {
+            environment: BTreeMap::new(),
+            cwd: "/".into(),
+            host_node_name: "h".to_owned(),
+            temporary_directory: "/tmp".into(),
+        };
+        load(&path, &inputs, &Overrides::default()).unwrap().config.groups
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn groups_are_added_changed_and_removed() {
+        let old = groups(
+            "[program:z]\ncommand=z\n[program:same]\ncommand=s\n[program:c]\ncommand=1\n[program:a]\ncommand=a\n",
+        );
+        let new =
+            groups("[program:c]\ncommand=2\n[program:same]\ncommand=s ; note\n[program:new]\ncommand=n\n");
+        let expected =
+            Changes { added: names(&["new"]), changed: names(&["c"]), removed: names(&["a", "z"]) };
+        assert_eq!(compare(&old, &new), expected);
+    }
+
+    #[test]
+    fn what_means_the_same_is_no_change() {
+        let old = groups("[program:a]\ncommand=x\nenvironment=A=1,B=2\nstdout_logfile=AUTO\n");
+        let new = groups(
+            "[program:a]\nenvironment=B=\"2\",A='1'\ncommand : x\nautostart=yes\nstderr_logfile=auto\n",
+        );
+        assert_eq!(compare(&old, &new), Changes::default());
+        let change = process_changes(&old[0], &new[0]);
+        assert_eq!(change, [("a".to_owned(), ProcessChange::Unchanged)]);
+    }
+
+    #[test]
+    fn a_log_that_becomes_auto_is_a_change() {
+        let old = groups("[program:a]\ncommand=x\nstdout_logfile=/tmp/x\n");
+        let new = groups("[program:a]\ncommand=x\n");
+        assert_eq!(compare(&old, &new).changed, ["a"]);
+        assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Restart)]);
+    }
+
+    #[test]
+    fn each_key_has_its_effect_on_a_running_process() {
+        let old = groups("[program:a]\ncommand=x\n");
+        for key in [
+            "priority=1",
+            "autostart=false",
+            "autorestart=true",
+            "startsecs=5",
+            "startretries=5",
+            "exitcodes=3",
+            "stopsignal=INT",
+            "stopwaitsecs=3",
+            "stopasgroup=true",
+            "killasgroup=true",
+            "stdout_logfile_maxbytes=1",
+            "stderr_logfile_backups=1",
+        ] {
+            let new = groups(&format!("[program:a]\ncommand=x\n{key}\n"));
+            assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Live)], "{key}");
+        }
+        for key in [
+            "user=root",
+            "directory=/",
+            "umask=022",
+            "environment=A=1",
+            "serverurl=http://x:1",
+            "redirect_stderr=true",
+            "stdout_logfile=/tmp/x",
+            "stdout_capture_maxbytes=1",
+            "stdout_events_enabled=true",
+            "stderr_syslog=true",
+        ] {
+            let new = groups(&format!("[program:a]\ncommand=x\n{key}\n"));
+            assert_eq!(
+                process_changes(&old[0], &new[0]),
+                [("a".to_owned(), ProcessChange::Restart)],
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_or_fewer_processes_leave_the_others_alone() {
+        let text = |count: u32| {
+            groups(&format!("[program:a]\ncommand=x\nnumprocs={count}\nprocess_name=%(process_num)d\n"))
+        };
+        let of = |change| move |name: &str| (name.to_owned(), change);
+        let mut expected: Vec<_> = ["0", "1"].map(of(ProcessChange::Unchanged)).to_vec();
+        expected.push(of(ProcessChange::Added)("2"));
+        assert_eq!(process_changes(&text(2)[0], &text(3)[0]), expected);
+        expected[2].1 = ProcessChange::Removed;
+        assert_eq!(process_changes(&text(3)[0], &text(2)[0]), expected);
+    }
+
+    #[test]
+    fn a_group_of_the_same_name_and_process_is_no_change() {
+        let old = groups("[program:a]\ncommand=x\n");
+        let new = groups("[program:a]\ncommand=x\n[group:a]\nprograms=a\n");
+        assert_eq!(compare(&old, &new), Changes::default());
+        assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Unchanged)]);
+    }
+
+    #[test]
+    fn other_events_of_a_listener_do_not_restart_it() {
+        let old = groups("[eventlistener:a]\ncommand=x\nevents=TICK_5,TICK_60\n");
+        assert_eq!(
+            compare(&old, &groups("[eventlistener:a]\ncommand=x\nevents=TICK_60,tick_5\n")),
+            Changes::default()
+        );
+        let new = groups("[eventlistener:a]\ncommand=x\nevents=TICK_5\n");
+        assert_eq!(compare(&old, &new).changed, ["a"]);
+        assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Unchanged)]);
+    }
+
+    #[test]
+    fn another_kind_of_group_restarts_everything() {
+        let old = groups("[program:a]\ncommand=x\n");
+        let new = groups("[eventlistener:a]\ncommand=x\nevents=TICK_5\npriority=999\n");
+        assert_eq!(compare(&old, &new).changed, ["a"]);
+        assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Restart)]);
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Keys are read in the order in which Supervisor reads them, so that the first error is the one it would report.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use super::{
     Config,
@@ -44,6 +48,10 @@ pub struct Evaluation<'a> {
     pub(super) here: Names,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigWarning>,
+    /// Texts of `errors` and `warnings`, to say everything once.
+    reported: HashSet<String>,
+    /// Position of each name in `sections`.
+    index: HashMap<&'a str, usize>,
 }
 
 /// The section that keys are read from.
@@ -93,7 +101,9 @@ impl<'a> Evaluation<'a> {
             .iter()
             .map(|(name, value)| (format!("ENV_{name}"), Value::Text(value.clone())));
         let here = Names::from([("here".to_owned(), Value::Text(around.here.to_owned()))]);
-        Self { sections, around, env: env.collect(), here, errors: Vec::new(), warnings: Vec::new() }
+        let index = sections.iter().enumerate().map(|(at, section)| (section.name.as_str(), at)).collect();
+        let (errors, warnings, reported) = (Vec::new(), Vec::new(), HashSet::new());
+        Self { sections, around, env: env.collect(), here, errors, warnings, reported, index }
     }
 
     fn config(&mut self, is_overridden: super::daemon::Overridden) -> Config {
@@ -128,7 +138,7 @@ impl<'a> Evaluation<'a> {
 
     /// The section of this name.
     pub(super) fn section(&self, name: &str) -> Option<&'a Section> {
-        self.sections.iter().find(|section| section.name == name)
+        self.index.get(name).map(|at| &self.sections[*at])
     }
 
     /// Sections whose names start with `prefix`.
@@ -232,12 +242,8 @@ impl<'a> Evaluation<'a> {
             supervisor,
         };
         hide_secret(&mut error);
-        let is_known = |known: &ConfigError| {
-            (&known.file, known.line, &known.key, &known.problem)
-                == (&error.file, error.line, &error.key, &error.problem)
-        };
         // A program of several groups is read for each of them.
-        if !self.errors.iter().any(is_known) {
+        if self.reported.insert(error.to_string()) {
             self.errors.push(error);
         }
     }
@@ -267,7 +273,7 @@ impl<'a> Evaluation<'a> {
         };
         let section = Some(section.name.clone());
         let warning = ConfigWarning { file: path(file), line: Some(line), section, key, problem, supervisor };
-        if !self.warnings.contains(&warning) {
+        if self.reported.insert(warning.to_string()) {
             self.warnings.push(warning);
         }
     }

@@ -1,6 +1,6 @@
 //! Groups: `[group:x]`, and the group that every other program, event listener or FastCGI program is by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     Environment, GroupConfig, GroupKind, Owner, ProgramConfig,
@@ -14,13 +14,13 @@ use super::{
 impl<'a> Evaluation<'a> {
     /// All groups by priority, then name; `shared` are the variables of `[supervisord]`.
     pub(super) fn groups(&mut self, shared: &Environment) -> Vec<GroupConfig> {
-        let mut grouped: Vec<&str> = Vec::new();
+        let mut grouped: HashSet<&str> = HashSet::new();
         let mut groups: Vec<(GroupConfig, &Section)> = Vec::new();
         for section in self.sections_of("group:") {
             groups.extend(self.heterogeneous(section, &mut grouped).map(|group| (group, section)));
         }
         for section in self.sections_of("program:") {
-            if !grouped.contains(&section.name.as_str()) {
+            if !grouped.contains(section.name.as_str()) {
                 groups.extend(self.of_program(section).map(|group| (group, section)));
             }
         }
@@ -28,7 +28,7 @@ impl<'a> Evaluation<'a> {
             groups.extend(self.of_listener(section).map(|group| (group, section)));
         }
         for section in self.sections_of("fcgi-program:") {
-            if !grouped.contains(&section.name.as_str()) {
+            if !grouped.contains(section.name.as_str()) {
                 groups.extend(self.of_fastcgi(section).map(|group| (group, section)));
             }
         }
@@ -57,7 +57,7 @@ impl<'a> Evaluation<'a> {
         kept.into_iter().map(|(group, _)| group).collect()
     }
 
-    fn heterogeneous(&mut self, section: &'a Section, grouped: &mut Vec<&'a str>) -> Option<GroupConfig> {
+    fn heterogeneous(&mut self, section: &'a Section, grouped: &mut HashSet<&'a str>) -> Option<GroupConfig> {
         let from = Source { section, is_program: false };
         let here = self.here.clone();
         let group_name = self.section_name(from);
@@ -89,7 +89,7 @@ impl<'a> Evaluation<'a> {
                 [Some(found), None] | [None, Some(found)] => found,
             };
             blamed = &found.name;
-            grouped.push(&found.name);
+            grouped.insert(&found.name);
             processes.extend(self.processes(found, group_name.as_deref().unwrap_or_default()));
         }
         let processes = self.without_namesakes(section, processes);

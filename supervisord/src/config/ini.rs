@@ -164,6 +164,11 @@ impl Reader {
                 entry = None;
             } else if let Some(place) = place {
                 match key_and_value(line.value) {
+                    Some(("", _)) => {
+                        // Python has no key now that an indented line could continue.
+                        entry = None;
+                        bad.push((line.number, line.raw.to_owned()));
+                    }
                     Some((key, value)) => entry = Some(self.section(place).set(key, value, &file, &line)),
                     None => bad.push((line.number, line.raw.to_owned())),
                 }
@@ -354,8 +359,7 @@ fn header(line: &str) -> Option<&str> {
 /// Splits at the first `=` or `:`.
 fn key_and_value(line: &str) -> Option<(&str, &str)> {
     let at = line.find(['=', ':'])?;
-    let key = rstrip(&line[..at]);
-    (!key.is_empty()).then(|| (key, strip(&line[at + 1..])))
+    Some((rstrip(&line[..at]), strip(&line[at + 1..])))
 }
 
 /// Writes `text` so that `rust-ini` gives it back whatever is in it: everything with a meaning there, now or with
@@ -379,3 +383,86 @@ fn unwrap(text: &str) -> &str {
 }
 
 const HERE: &str = "%(here)s";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(files: &[(&str, &str)]) -> Vec<Section> {
+        let mut reader = Reader::default();
+        for (file, text) in files {
+            reader.read(file, text).unwrap();
+        }
+        reader.sections().unwrap()
+    }
+
+    fn places(section: &Section) -> Vec<(&str, &str, &str, u32)> {
+        let entries = section.entries.iter();
+        entries.map(|entry| (entry.key.as_str(), entry.value.as_str(), &*entry.file, entry.line)).collect()
+    }
+
+    #[test]
+    fn keys_keep_the_place_of_their_last_value() {
+        let sections = read(&[("main", "[a]\nx=1\ny=2\n\n[b]\n"), ("more", "; c\n[a]\ny=3\n  4\nz=5\n")]);
+        assert_eq!(sections.len(), 2);
+        assert_eq!((&*sections[0].file, sections[0].line), ("main", 1));
+        let expected = [("x", "1", "main", 2), ("y", "3\n4", "more", 3), ("z", "5", "more", 5)];
+        assert_eq!(places(&sections[0]), expected);
+    }
+
+    #[test]
+    fn defaults_reach_every_section_with_their_place() {
+        let sections = read(&[("f", "[DEFAULT]\nx=1\n[a]\n[b]\nx=2\n")]);
+        assert_eq!(places(&sections[0]), [("x", "1", "f", 2)]);
+        assert!(sections[0].entries[0].is_inherited);
+        assert_eq!(places(&sections[1]), [("x", "2", "f", 5)]);
+    }
+
+    #[test]
+    fn inline_comments_are_remembered() {
+        let sections = read(&[("f", "[a]\nx='a ; b'\ny=1\n  2 ; c\nz=3\n")]);
+        let cut: Vec<bool> = sections[0].entries.iter().map(|entry| entry.is_cut).collect();
+        assert_eq!(cut, [true, true, false]);
+    }
+
+    #[test]
+    fn here_is_replaced_file_by_file() {
+        let mut reader = Reader::default();
+        reader.read("a", "[DEFAULT]\nd=%(here)s\n[a]\nx=%(here)s/x\n").unwrap();
+        reader.expand_here("/a");
+        reader.read("b", "[b]\nx=%(here)s/x\n").unwrap();
+        reader.expand_here("/b");
+        let sections = reader.sections().unwrap();
+        let value = |at: usize, key| sections[at].get(key).unwrap().value.as_str();
+        assert_eq!(
+            [value(0, "x"), value(0, "d"), value(1, "x"), value(1, "d")],
+            ["/a/x", "/a", "/b/x", "/b"]
+        );
+    }
+
+    #[test]
+    fn every_bad_line_is_told() {
+        let error = Reader::default().read("f", "[a]\njunk\nx=1\n=2\n").unwrap_err();
+        let text = "Source contains parsing errors: 'f'\n\t[line  2]: 'junk\\n'\n\t[line  4]: '=2\\n'";
+        assert_eq!(error.to_string(), text);
+    }
+
+    proptest! {
+        /// Whatever the text: no panic, and `rust-ini` gives back exactly what the dialect found.
+        #[test]
+        fn normalised_text_survives_rust_ini(text in "(\\[[^\n]{0,6}\\]\n|[^\n]{0,12}[=:][^\n]{0,12}\n|[ \t]{0,3}[^\n]{0,8}\n|\\PC{0,9}){0,20}") {
+            let mut reader = Reader::default();
+            let _ = reader.read("f", &text);
+            let sections = reader.sections().unwrap();
+            prop_assert_eq!(sections.len(), reader.sections.len());
+            for (section, raw) in sections.iter().zip(&reader.sections) {
+                prop_assert_eq!(&section.name, &raw.name);
+                let expected: Vec<_> = raw.entries.iter().chain(reader.inherited(raw)).map(|e| (e.key.clone(), e.value())).collect();
+                let found: Vec<_> = section.entries.iter().map(|e| (e.key.clone(), e.value.clone())).collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

@@ -15,8 +15,9 @@ use super::command::{self, CommandError};
 use crate::{
     config::{Config, ProgramConfig, User, python},
     os::{
+        limits,
         pipe::{self, OnDaemonDeath},
-        spawn::{Identity, SpawnFailure, SpawnPlan, Spawner, Subject},
+        spawn::{self, Identity, OpenFiles, SpawnFailure, SpawnPlan, Spawner, Subject},
         users,
     },
     process::Pid,
@@ -30,6 +31,8 @@ pub(super) struct Launcher {
     environment: Vec<(Vec<u8>, CString)>,
     path: Option<String>,
     server_url: Option<String>,
+    /// The limit that the daemon had before it raised its own.
+    open_files: Option<OpenFiles>,
     null: File,
 }
 
@@ -125,8 +128,11 @@ impl Launcher {
             let text = [name.as_bytes(), b"=", value.as_bytes()].concat();
             CString::new(text).ok().map(|text| (name.as_bytes().to_vec(), text))
         };
+        // Strangers' descriptors must reach no program, also where the kernel cannot close a range of them.
+        spawn::mark_inherited_cloexec()?;
         Ok(Self {
             spawner,
+            open_files: limits::raise_own_files().ok(),
             environment: std::env::vars_os().filter_map(pair).collect(),
             path: std::env::var("PATH").ok(),
             server_url: server_url(config),
@@ -174,7 +180,8 @@ impl Launcher {
         };
         let environment = self.environment_for(group, config)?;
         let descriptors = [stdin.child.as_fd(), stdout_fd, stderr_fd];
-        let plan = plan(config, command, environment, descriptors)?;
+        let plan =
+            SpawnPlan { open_files: self.open_files, ..plan(config, command, environment, descriptors)? };
         let child = self.spawner.spawn(&plan).map_err(|failure| step_error(config, &plan, failure))?;
         Ok(Launched {
             pid: child.pid,
@@ -217,6 +224,7 @@ fn plan<'fd>(
         envp,
         directory,
         umask: config.umask,
+        open_files: None,
         identity: config.user.as_ref().map(identity).transpose()?,
         stdin,
         stdout,

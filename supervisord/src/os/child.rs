@@ -38,6 +38,8 @@ pub(super) struct ChildTask {
     /// Null: stay.
     pub(super) directory: *const c_char,
     pub(super) umask: Option<u32>,
+    /// Soft and hard limit of open files, as the kernel's `struct rlimit64`.
+    pub(super) open_files: Option<[u64; 2]>,
     pub(super) identity: Option<RawIdentity>,
     pub(super) stdio: [i32; 3],
     /// The number of the step that failed, 0 if none did. Written by the child.
@@ -78,6 +80,10 @@ impl ChildTask {
                 let action = DEFAULT_ACTION.as_ptr();
                 let old: *mut u64 = std::ptr::null_mut();
                 libc::syscall(libc::SYS_rt_sigaction, signal, action, old, SIGNAL_SET_SIZE);
+            }
+            if let Some(limit) = &self.open_files {
+                let old: *mut u64 = std::ptr::null_mut();
+                libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, limit.as_ptr(), old);
             }
             if let Some(identity) = &self.identity {
                 take_identity(identity)?;

@@ -1,5 +1,6 @@
 //! `minfds` and `minprocs`: raising our own resource limits at start; children inherit them.
 
+use super::spawn::OpenFiles;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -95,6 +96,18 @@ pub fn raise(limit: Limit, wanted: u64) -> Result<Raised, LimitError> {
             Err(refused(granted, errno))
         }
     }
+}
+
+/// Raises the daemon's own soft limit of open files to the hard one: it needs some for each program, whatever the
+/// programs shall have. Returns the limit that it had, which is what children are to get.
+///
+/// # Errors
+/// When the limit cannot be read.
+pub fn raise_own_files() -> nix::Result<OpenFiles> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // Raising the soft limit up to the hard one is always granted.
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(OpenFiles { soft, hard })
 }
 
 #[cfg(test)]

@@ -34,6 +34,15 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
+/// Limit of open files (`RLIMIT_NOFILE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// What binds the process.
+    pub soft: u64,
+    /// Up to where it may raise that itself.
+    pub hard: u64,
+}
+
 /// One child to be: everything is resolved and allocated before the child exists.
 #[derive(Debug)]
 pub struct SpawnPlan<'fd> {
@@ -47,6 +56,8 @@ pub struct SpawnPlan<'fd> {
     pub directory: Option<CString>,
     /// File mode creation mask; the daemon's if none.
     pub umask: Option<u32>,
+    /// Limit of open files; the daemon's if none.
+    pub open_files: Option<OpenFiles>,
     /// The user to become; the daemon's if none. Ignored when the daemon is that user already.
     pub identity: Option<Identity>,
     /// Becomes descriptor 0.
@@ -223,6 +234,7 @@ fn task_of(plan: &SpawnPlan<'_>, argv: &[*const c_char], envp: &[*const c_char])
         envp: envp.as_ptr(),
         directory: plan.directory.as_ref().map_or(std::ptr::null(), |directory| directory.as_ptr()),
         umask: plan.umask,
+        open_files: plan.open_files.map(|limit| [limit.soft, limit.hard]),
         identity: plan.identity.as_ref().map(|identity| RawIdentity {
             uid: identity.uid,
             gid: identity.gid,

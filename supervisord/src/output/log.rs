@@ -10,7 +10,42 @@ use super::ansi::Stripper;
 use super::syslog::{Lines, Syslog};
 use super::target::{Stream as TargetStream, Target};
 use super::writer::{Notice, RotatingFile};
-use super::{LogSpec, OpenError};
+
+/// The settings of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSpec {
+    /// The file, device or inherited descriptor (`/dev/stdout`) to write to; `None` = what is read is thrown away.
+    pub file: Option<PathBuf>,
+    /// Mode of a file that has to be created, less the umask.
+    pub mode: u32,
+    /// Size in bytes at which it is rotated, 0 = never. Of no meaning for what is no regular file.
+    pub maxbytes: u64,
+    /// Rotated files to keep.
+    pub backups: u32,
+    /// Send each line to the system log too, after this process name.
+    pub syslog: Option<String>,
+    /// Remove ANSI control sequences.
+    pub strip_ansi: bool,
+}
+
+/// A log that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open log {path}: {source}", path = path.display())]
+pub struct OpenError {
+    /// The log.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// How a log fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogHealth {
+    /// Bytes dropped since the log was added.
+    pub lost: u64,
+    /// What is wrong now.
+    pub error: Option<String>,
+}
 
 /// A log and its state.
 #[derive(Debug)]

@@ -5,16 +5,18 @@
 //! the runtime.
 //!
 //! Where nobody has to look at the bytes they go from pipe to file by `splice`: a daemon killed at any moment loses none.
-//! When a log cannot be written, the data stays in the program's pipe while that is at most half full; beyond
-//! that it is dropped and counted, so that no program ever waits for a disk. When a target other than a file (the
+//! When a log cannot be written, the data stays in the program's pipe while that is at most half full; what a fuller
+//! one holds is dropped and counted, so that no program ever waits for a disk. When a target other than a file (the
 //! daemon's own stdout, say) is slow, programs wait for it as they would without us, but not longer than [`PATIENCE`].
 
 mod ansi;
 pub mod auto;
 pub mod follow;
 mod log;
+mod report;
 pub mod rotate;
 mod slots;
+mod stream;
 pub mod syslog;
 pub mod tail;
 pub(crate) mod target;
@@ -33,7 +35,10 @@ use tokio::sync::watch;
 
 use self::follow::Follower;
 use self::log::{Condition, Filter, Log, Moved, Tools};
+pub use self::log::{LogHealth, LogSpec, OpenError};
+pub use self::report::Report;
 use self::slots::{Key, Slots};
+use self::stream::{Stream, stream_event, watch_flags};
 use self::syslog::Syslog;
 use self::writer::{CHUNK, Notice};
 use crate::clock::Moment;
@@ -52,6 +57,10 @@ pub struct Output {
     buffer: Vec<u8>,
     /// Until then nothing is read, so that small writes gather in the pipes.
     quiet_until: Option<Instant>,
+    /// Until then small writes are not left to gather: a pipe was found nearly full, its program waits for us.
+    busy_until: Option<Instant>,
+    /// When to look again at pipes which hold data that their log does not take.
+    check_at: Option<Instant>,
     reports: VecDeque<Report>,
 }
 
@@ -62,94 +71,6 @@ pub struct LogId(Key);
 /// Names a stream of an [`Output`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(Key);
-
-/// The settings of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSpec {
-    /// The file, device or inherited descriptor (`/dev/stdout`) to write to; `None` = what is read is thrown away.
-    pub file: Option<PathBuf>,
-    /// Mode of a file that has to be created, less the umask.
-    pub mode: u32,
-    /// Size in bytes at which it is rotated, 0 = never. Of no meaning for what is no regular file.
-    pub maxbytes: u64,
-    /// Rotated files to keep.
-    pub backups: u32,
-    /// Send each line to the system log too, after this process name.
-    pub syslog: Option<String>,
-    /// Remove ANSI control sequences.
-    pub strip_ansi: bool,
-}
-
-/// A log that cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot open log {path}: {source}", path = path.display())]
-pub struct OpenError {
-    /// The log.
-    pub path: PathBuf,
-    /// Why not.
-    pub source: io::Error,
-}
-
-/// How a log fares.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogHealth {
-    /// Bytes dropped since the log was added.
-    pub lost: u64,
-    /// What is wrong now.
-    pub error: Option<String>,
-}
-
-/// Something that is to be logged once.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Report {
-    /// Writing started to fail.
-    #[error("cannot write {path}: {error}; what does not fit into the pipe is being dropped", path = path.display())]
-    Failing {
-        /// The log.
-        path: PathBuf,
-        /// Why.
-        error: String,
-    },
-    /// The target has taken nothing for [`PATIENCE`].
-    #[error("{path} takes no output; it is being dropped", path = path.display())]
-    Stuck {
-        /// The log.
-        path: PathBuf,
-    },
-    /// The end of [`Report::Failing`] or [`Report::Stuck`].
-    #[error("writing {path} again; {lost} bytes were lost", path = path.display())]
-    Recovered {
-        /// The log.
-        path: PathBuf,
-        /// Bytes dropped meanwhile.
-        lost: u64,
-    },
-    /// The file had been deleted or replaced under us.
-    #[error("{path} was deleted or replaced; opened it again", path = path.display())]
-    Recreated {
-        /// The log.
-        path: PathBuf,
-    },
-    /// The file has reached its size but cannot be renamed.
-    #[error("cannot rotate {path}: {error}; it goes on growing", path = path.display())]
-    NotRotated {
-        /// The log.
-        path: PathBuf,
-        /// Why.
-        error: String,
-    },
-}
-
-/// The read end of one pipe.
-#[derive(Debug)]
-struct Stream {
-    pipe: OwnedFd,
-    capacity: usize,
-    log: Key,
-    /// The process it belonged to is gone; others may still hold the pipe.
-    released: bool,
-    filter: Filter,
-}
 
 impl Output {
     /// Nothing captured yet. Must be called within a runtime.
@@ -172,6 +93,8 @@ impl Output {
             syslog: Syslog::new(),
             buffer: Vec::new(),
             quiet_until: None,
+            busy_until: None,
+            check_at: None,
             reports: VecDeque::new(),
         })
     }
@@ -260,16 +183,21 @@ impl Output {
         // An error means that nothing is ready; the readiness is then cleared.
         let Ok(count) = count else { return };
         let share = (ROUND_BYTES / count).clamp(CHUNK, MOST);
-        let mut quiet = count < ROUND;
+        let (mut quiet, mut busy) = (count < ROUND, false);
         for event in &events[..count] {
             let (data, flags) = (event.data.u64(), event.flags);
             if data & LOG_EVENT == 0 {
-                quiet &= self.serve(Key::from_u64(data), flags, share, now);
+                let fill = self.serve(Key::from_u64(data), flags, share, now);
+                quiet &= fill < 0.25;
+                busy |= fill > 0.75;
             } else {
                 self.flush(Key::from_u64(data & !LOG_EVENT), now);
             }
         }
-        if quiet {
+        if busy {
+            self.busy_until = Some(now.mono + BUSY);
+        }
+        if quiet && self.busy_until.is_none_or(|until| until <= now.mono) {
             self.quiet_until = Some(now.mono + GATHER);
         }
     }
@@ -306,12 +234,15 @@ impl Output {
             Condition::Failing(retry_at, _) => *retry_at,
             Condition::Good | Condition::Stuck => None,
         });
-        deadlines.chain(self.quiet_until).min()
+        deadlines.chain(self.quiet_until).chain(self.check_at).min()
     }
 
     /// Acts on deadlines at or before `now`; an early call does nothing.
     pub fn handle_timeout(&mut self, now: Moment) {
         self.quiet_until = self.quiet_until.filter(|until| *until > now.mono);
+        if self.check_at.is_some_and(|at| at <= now.mono) {
+            self.check_at = self.shed_all().then(|| now.mono + CHECK);
+        }
         for key in self.troubled.clone() {
             let Some(log) = self.logs.get_mut(key) else { continue };
             match &mut log.condition {
@@ -342,7 +273,7 @@ impl Output {
                 errors.push(OpenError { path: file.path().to_path_buf(), source });
             }
         }
-        self.wake_all_followers();
+        self.wakes.values().for_each(announce);
         errors
     }
 
@@ -386,18 +317,29 @@ impl Output {
         Some(Follower::new(path, backlog, wake))
     }
 
-    /// Serves one ready pipe; true if it had little.
-    fn serve(&mut self, key: Key, flags: epoll::EventFlags, share: usize, now: Moment) -> bool {
-        let Some(stream) = self.streams.get(key) else { return true };
-        let capacity = stream.capacity;
+    /// Serves one ready pipe; how full it was.
+    fn serve(&mut self, key: Key, flags: epoll::EventFlags, share: usize, now: Moment) -> f32 {
+        let Some(stream) = self.streams.get(key) else { return 0.0 };
+        let room = stream.capacity.min(share);
         match self.logs.get(stream.log).map(|log| &log.condition) {
             Some(Condition::Good | Condition::Failing(None, _)) => {
-                self.transfer(key, share, now).is_none_or(|moved| moved < capacity / 4)
+                let mut moved = 0;
+                while moved < room
+                    && let Some(count) = self.transfer(key, room - moved, now)
+                {
+                    moved += count;
+                    if count < CHUNK {
+                        break;
+                    }
+                }
+                moved as f32 / room as f32
             }
-            Some(Condition::Slow(_)) => true,
+            Some(Condition::Slow(_)) => 0.0,
             Some(Condition::Stuck | Condition::Failing(Some(_), _)) | None => {
                 self.shed(key, flags.contains(epoll::EventFlags::HUP));
-                true
+                // A write that fills a pipe which is not empty is no event until it is through.
+                self.check_at = Some(now.mono + CHECK);
+                0.0
             }
         }
     }
@@ -519,26 +461,41 @@ impl Output {
         self.wake_followers(&path);
     }
 
-    /// Drops what a pipe holds beyond half of it: all of it when nobody is left to write.
-    fn shed(&mut self, key: Key, is_hung_up: bool) {
+    /// Looks at all pipes whose log takes nothing; true if any holds data.
+    fn shed_all(&mut self) -> bool {
+        let is_shedding =
+            |log: &Log| matches!(log.condition, Condition::Stuck | Condition::Failing(Some(_), _));
+        let streams =
+            self.streams.iter().filter(|(_, stream)| self.logs.get(stream.log).is_some_and(is_shedding));
+        let keys: Vec<Key> = streams.map(|(key, _)| key).collect();
+        keys.into_iter().filter(|key| self.shed(*key, false)).count() > 0
+    }
+
+    /// Drops what a pipe holds if that is more than half of what it can, or if nobody is left to write; true if it holds
+    /// data. It is dropped whole: the next write to an empty pipe is an event for us.
+    fn shed(&mut self, key: Key, is_hung_up: bool) -> bool {
         if self.buffer.is_empty() {
             self.buffer.resize(CHUNK, 0);
         }
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else { return false };
         let is_over = is_hung_up && stream.released;
         let held = rustix::io::ioctl_fionread(&stream.pipe).unwrap_or(0) as usize;
-        let mut excess = if is_over { held } else { held.saturating_sub(stream.capacity / 2) };
-        while excess > 0 {
-            let room = excess.min(self.buffer.len());
-            let Ok(read @ 1..) = rustix::io::read(&stream.pipe, &mut self.buffer[..room]) else { break };
-            excess -= read;
-            if let Some(log) = self.logs.get_mut(stream.log) {
-                log.lost_now += read as u64;
-            }
+        if !is_over && held <= stream.capacity / 2 {
+            return held > 0;
+        }
+        let mut dropped = 0;
+        while dropped < stream.capacity
+            && let Ok(read @ 1..) = rustix::io::read(&stream.pipe, &mut self.buffer)
+        {
+            dropped += read;
+        }
+        if let Some(log) = self.logs.get_mut(stream.log) {
+            log.lost_now += dropped as u64;
         }
         if is_over {
             self.end_stream(key);
         }
+        true
     }
 
     fn end_stream(&mut self, key: Key) {
@@ -613,38 +570,24 @@ impl Output {
     }
 
     fn wake_followers(&mut self, path: &Path) {
-        if let Some(sender) = self.wakes.get(path) {
-            sender.send_modify(|news| *news = news.wrapping_add(1));
-        }
-    }
-
-    fn wake_all_followers(&mut self) {
-        for sender in self.wakes.values() {
-            sender.send_modify(|news| *news = news.wrapping_add(1));
-        }
+        self.wakes.get(path).into_iter().for_each(announce);
     }
 }
 
-fn stream_event(key: Key) -> epoll::EventData {
-    epoll::EventData::new_u64(key.to_u64())
-}
-
-/// Level-triggered while the data can be taken, else edge-triggered: a pipe that has to keep its data does not wake us for it.
-fn watch_flags(condition: &Condition) -> epoll::EventFlags {
-    match condition {
-        Condition::Good | Condition::Failing(None, _) => epoll::EventFlags::IN,
-        Condition::Slow(_) | Condition::Stuck | Condition::Failing(Some(_), _) => {
-            epoll::EventFlags::IN | epoll::EventFlags::ET
-        }
-    }
+fn announce(sender: &watch::Sender<u64>) {
+    sender.send_modify(|news| *news = news.wrapping_add(1));
 }
 
 /// How long a target that is no file may take nothing before output is dropped.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between attempts to write a log that fails.
 pub const RETRY: Duration = Duration::from_secs(1);
+/// Time between looks at pipes whose log takes nothing.
+const CHECK: Duration = Duration::from_millis(20);
 /// How long small writes are left to gather.
 const GATHER: Duration = Duration::from_millis(1);
+/// How long they are not, after a pipe was nearly full.
+const BUSY: Duration = Duration::from_millis(50);
 /// Pipes served in one round, and how many bytes they share.
 const ROUND: usize = 64;
 const ROUND_BYTES: usize = 4 << 20;

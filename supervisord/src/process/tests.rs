@@ -321,9 +321,12 @@ fn every_state() -> Vec<(&'static str, Sim)> {
 /// Every input.
 fn every_input() -> Vec<(&'static str, fn(&mut Sim))> {
     vec![
-        ("start", |sim| drop(sim.start())),
-        ("stop", |sim| drop(sim.stop())),
-        ("signal HUP", |sim| (drop(sim.process.signal(StopSignal(libc::SIGHUP))), sim.perform()).1),
+        ("start", |sim| _ = sim.start()),
+        ("stop", |sim| _ = sim.stop()),
+        ("signal HUP", |sim| {
+            _ = sim.process.signal(StopSignal(libc::SIGHUP));
+            sim.perform();
+        }),
         ("exit 0", |sim| sim.exit(Exit::Code(0), false)),
         ("exit 1", |sim| sim.exit(Exit::Code(1), false)),
         ("exit 0, leftovers", |sim| sim.exit(Exit::Code(0), true)),
@@ -429,9 +432,9 @@ impl Sim {
         let was_at_rest = self.process.is_at_rest();
         let halted = self.process.halted;
         match op {
-            Op::Start => drop(self.start()),
-            Op::Stop => drop(self.stop()),
-            Op::Signal => drop(self.process.signal(StopSignal(libc::SIGHUP))),
+            Op::Start => _ = self.start(),
+            Op::Stop => _ = self.stop(),
+            Op::Signal => _ = self.process.signal(StopSignal(libc::SIGHUP)),
             Op::Exit(code, remains) if self.child.is_some() => self.exit(Exit::Code(code), remains),
             Op::Killed(remains) if self.child.is_some() => self.exit(KILLED, remains),
             Op::LeftoversGone if self.leftovers => self.leftovers_gone(),

@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 ENVIRONMENT = {"HOME": "/home/x", "PATH": "/bin", "X": "x value", "P": "50%"}
@@ -28,7 +29,7 @@ INI = [
     "[a]junk\nx=1\n", "[a[b]]\nx=1\n", "[a] [b]\nx=1\n", "[]\nx=1\n", "[a]\n[]\n", "[a]\n[]=1\n", "[a]\n[b\n", "[ a ]\nx=1\n",
     "[a]\n[program:x\ny=1\n", "[a]\nx=1\n[b]\ny=2\n[a]\nz=3\nx=4\n", "[DEFAULT]\nx=1\n[a]\ny=2\n[b]\nx=3\n",
     "[a]\ny=2\n[DEFAULT]\nx=1\n", "[default]\nx=1\n", "[a]\njunk\n", "[a]\njunk\nx=1\nmore junk\n  y\n", "[a]\n=1\n",
-    "[a]\n:1\n", "[a]\n = 1\nx=2\n", "foo=bar\n", "foo\n[a]\n", "\ufeff[a]\nx=1\n", "[a]\nx='q' \"r\"\n", "[a]\nx=a\\\n",
+    "[a]\n:1\n", "[a]\n = 1\nx=2\n", "[a]\n=1\n  y\nz=2\n  w\n", "foo=bar\n", "foo\n[a]\n", "\ufeff[a]\nx=1\n", "[a]\nx='q' \"r\"\n", "[a]\nx=a\\\n",
     "[a]\nx=a\\nb\\\\c\\x41\n", "[a]\nx=a\\\ny=2\n", "[a]\nx=\"quoted\"\n", "[a]\n\"k\"='v'\n", "[a]\nk k=v v\n",
     "[a]\nx=é ü 日本\n", "[a]\nÄ=1\n", "[\u00e4]\nx=1\n", "[a]\nx=\u00a0nbsp\u00a0\n", "[a]\nx=a\u00a0;c\n",
     "[a]\nx=\x0ba\x0c\n", "[a]\nx=a\tb\n", "[a]\nx==1\n", "[a]\nx=:1\n", "[a]\nx:=1\n", "[a]\n\tx=1\n\t\ty\n",

@@ -1,0 +1,34 @@
+//! One captured pipe, and what is waited for on it.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll;
+
+use super::log::{Condition, Filter};
+use super::slots::Key;
+
+/// The read end of one pipe.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) pipe: OwnedFd,
+    pub(super) capacity: usize,
+    pub(super) log: Key,
+    /// The process it belonged to is gone; others may still hold the pipe.
+    pub(super) released: bool,
+    pub(super) filter: Filter,
+}
+
+/// What marks events of this stream.
+pub(super) fn stream_event(key: Key) -> epoll::EventData {
+    epoll::EventData::new_u64(key.to_u64())
+}
+
+/// Level-triggered while the data can be taken, else edge-triggered: a pipe that has to keep its data does not wake us for it.
+pub(super) fn watch_flags(condition: &Condition) -> epoll::EventFlags {
+    match condition {
+        Condition::Good | Condition::Failing(None, _) => epoll::EventFlags::IN,
+        Condition::Slow(_) | Condition::Stuck | Condition::Failing(Some(_), _) => {
+            epoll::EventFlags::IN | epoll::EventFlags::ET
+        }
+    }
+}
