@@ -11,7 +11,7 @@ use std::{
 use tracing::debug;
 
 use crate::{
-    config::StopSignal,
+    config::{KillMode, StopSignal},
     os::{family, signal},
     process::Pid,
     supervisor::{ProcessId, Supervisor},
@@ -143,9 +143,12 @@ fn note_refusal(pid: Pid, sent: Result<(), signal::SignalError>) {
     }
 }
 
+/// The program that a descendant belongs to, if what leaves its group is to be ended with it.
 fn program_of(pid: Pid, supervisor: &Supervisor) -> Option<ProcessId> {
     let [group, name] = family::environ_of(pid, MARKS).ok()?;
     let text =
         |value: Option<std::ffi::OsString>| value.as_deref().and_then(OsStr::to_str).map(ToOwned::to_owned);
-    supervisor.find(&text(group)?, &text(name)?)
+    let id = supervisor.find(&text(group)?, &text(name)?)?;
+    let wants_it = supervisor.process(id).is_some_and(|process| process.config().killmode == KillMode::Tree);
+    wants_it.then_some(id)
 }

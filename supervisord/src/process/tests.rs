@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Environment, LogTarget, OutputConfig};
+use crate::config::{Environment, KillMode, LogTarget, OutputConfig};
 
 /// The settings of `[program:x]` with nothing but a command.
 pub(crate) fn defaults(name: &str) -> ProgramConfig {
@@ -32,6 +32,8 @@ pub(crate) fn defaults(name: &str) -> ProgramConfig {
         stopwaitsecs: Duration::from_secs(10),
         stopasgroup: false,
         killasgroup: false,
+        killmode: KillMode::Tree,
+        login_environment: false,
         user: None,
         redirect_stderr: false,
         stdout: output.clone(),
