@@ -207,7 +207,7 @@ def perform(table, sides, step):
 
 def is_bulk(words):
     """Whether the results come in the order in which processes happen to end or start."""
-    return words[0] in ("start", "stop", "restart", "signal") and any(w == "all" or w.endswith("*") for w in words)
+    return bool(words) and words[0] in ("start", "stop", "restart", "signal") and any(w == "all" or w.endswith("*") for w in words)
 
 
 def in_any_order(result):

@@ -400,9 +400,21 @@ impl Daemon {
         found
     }
 
-    /// Living processes that this test started.
+    /// Living processes that this test started: those that carry the mark, and those below the daemon, for some
+    /// programs overwrite their environment.
     fn marked(&self) -> Vec<Process> {
-        processes::with_variable(&format!("{MARK}={}", self.mark))
+        let mut found = processes::with_variable(&format!("{MARK}={}", self.mark));
+        let child = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        for daemon in self.pid.into_iter().chain(child) {
+            let below = processes::descendants(daemon);
+            found.extend(
+                below
+                    .into_iter()
+                    .filter(|p| !found.iter().any(|known| known.pid == p.pid))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        found
     }
 
     /// Waits until no process of this test but the daemon lives.
@@ -430,7 +442,12 @@ impl Drop for Daemon {
         if thread::panicking() {
             self.report();
         }
-        // The daemon first: it would replace what is ended here.
+        // The daemon would replace what is ended here, and what it leaves behind is found below it only while it lives.
+        for process in
+            self.daemons_first().iter().take_while(|process| process.command.contains("supervisord"))
+        {
+            kill(process.pid, Signal::SIGSTOP);
+        }
         for process in self.daemons_first() {
             kill(process.pid, Signal::SIGKILL);
         }
@@ -599,6 +616,13 @@ pub fn binary(name: &str) -> PathBuf {
 fn profile_dir() -> PathBuf {
     let executable = env::current_exe().expect("the path of the test");
     executable.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+}
+
+/// Runs any program without input to its end.
+pub fn run(program: &str, words: &[&str]) -> Reply {
+    let mut command = Command::new(program);
+    command.args(words);
+    finish(command)
 }
 
 /// Runs a command without input to its end.

@@ -209,6 +209,7 @@ fn t49_a_broken_configuration_changes_nothing() {
     for (broken, word) in [
         ("[program:x]\ncommand=/bin/true\nstartsecs=soon\n", "'soon' in section 'program:x'"),
         ("[program:x]\ncommand=/bin/true\n[group:g]\nprograms=x,nosuch\n", "nosuch"),
+        ("[program:x]\ncommand=/bin/true %(nosuch)s\n", "nosuch"),
         ("[program:x]\ncommand=/bin/true\n[include]\n", "include"),
     ] {
         daemon.configure(broken);

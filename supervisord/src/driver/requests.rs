@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    output::follow::Follower,
+    output::{LogId, follow::Follower},
     process::{Denied, describe::description},
     request::{
         Answer, Channel, DaemonInfo, ListQuery, Listing, LogSource, Operate, Phase, ProcessInfo,
@@ -136,9 +136,16 @@ impl Driver {
         for name in names {
             match select(&self.supervisor, name) {
                 Selection::One(id) => ids.push(id),
+                // Supervisor's status does not tell an empty group from none.
+                Selection::Many(many) if many.is_empty() && name.contains(':') => {
+                    unmatched.push((name.clone(), Reason::BadGroup));
+                }
                 Selection::Many(many) => {
+                    let name_of = |id: &ProcessId| {
+                        self.supervisor.names(*id).map(|(group, name)| (group.to_owned(), name.to_owned()))
+                    };
                     let mut many = many;
-                    many.sort_by_key(|id| self.supervisor.names(*id).map(|(_, name)| name.to_owned()));
+                    many.sort_by_key(name_of);
                     ids.extend(many);
                 }
                 Selection::NoProcess => unmatched.push((name.clone(), Reason::BadName)),
@@ -146,6 +153,13 @@ impl Driver {
             }
         }
         (ids, unmatched)
+    }
+
+    /// What is wrong with a log, if anything is.
+    fn output_problem(&self, log: LogId) -> Option<String> {
+        let error = self.output.health(log).error?;
+        let path = self.output.path(log).map(|path| path.display().to_string()).unwrap_or_default();
+        Some(format!("its output cannot be written to {path}: {error}"))
     }
 
     /// What clients see of a process.
@@ -158,7 +172,7 @@ impl Driver {
         if process.has_leftovers() {
             advice.push(format!("its last main process left behind: {}", self.family.describe(id)));
         }
-        advice.extend(unit.logs().filter_map(|log| self.output.health(log).error));
+        advice.extend(unit.logs().filter_map(|log| self.output_problem(log)));
         Some(ProcessInfo {
             name: name.to_owned(),
             group: group.to_owned(),
@@ -292,7 +306,7 @@ impl Driver {
                 self.operations.wait(operation, id, Goal::Stopped);
             }
             match self.supervisor.stop(id, now) {
-                Ok(()) if wait => {}
+                Ok(()) if wait => tracing::info!("waiting for {} to stop", self.name_of(id)),
                 Ok(()) => self.report_outcome(operation, id, Ok(())),
                 Err(denied) => {
                     self.operations.forget(operation, id);
@@ -389,7 +403,10 @@ impl Driver {
     }
 
     fn clear_logs(&mut self, names: &[String]) -> Vec<ProcessResult> {
-        let (ids, unmatched) = self.resolve_in_order(names);
+        let (mut ids, unmatched) = self.resolve_in_order(names);
+        if names == ["all"] {
+            ids = self.supervisor.in_start_order(&ids);
+        }
         let mut results: Vec<ProcessResult> = unmatched
             .into_iter()
             .map(|(name, reason)| ProcessResult {
