@@ -69,8 +69,17 @@ impl Operations {
         let (results, receiver) = mpsc::channel(capacity.max(1));
         let id = OperationId(self.next);
         self.next += 1;
-        self.under_way.insert(id, Operation { results, pending: 0, phase, then_start });
+        // The one more is the beginning itself: a process that is up at once must not end the operation before the
+        // others have been asked. `release` takes it back.
+        self.under_way.insert(id, Operation { results, pending: 1, phase, then_start });
         (id, receiver)
+    }
+
+    /// Records that all processes of this part of the operation have been asked.
+    pub(super) fn release(&mut self, id: OperationId) {
+        if let Some(operation) = self.under_way.get_mut(&id) {
+            operation.pending -= 1;
+        }
     }
 
     /// Gives a result at once.
@@ -130,7 +139,8 @@ impl Operations {
         ended
     }
 
-    /// Ends the operation if it waits for nothing any more; for the stop of a restart, what is to be started now.
+    /// Ends the operation if it waits for nothing any more; for the stop of a restart, what is to be started now,
+    /// to be followed by `release`.
     pub(super) fn finish(&mut self, id: OperationId) -> Option<Vec<ProcessId>> {
         let operation = self.under_way.get_mut(&id)?;
         if operation.pending > 0 {
@@ -138,6 +148,7 @@ impl Operations {
         }
         if operation.phase == Phase::Stop {
             operation.phase = Phase::Start;
+            operation.pending = 1;
             return Some(std::mem::take(&mut operation.then_start));
         }
         self.under_way.remove(&id);
@@ -148,6 +159,20 @@ impl Operations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operation_does_not_end_before_all_have_been_asked() {
+        let mut operations = Operations::default();
+        let (id, _results) = operations.begin(2, Phase::Stop, Vec::new());
+        assert_eq!(operations.finish(id), None, "the stop is being asked for");
+        operations.release(id);
+        assert_eq!(operations.finish(id), Some(Vec::new()));
+        assert_eq!(operations.finish(id), None, "the start is being asked for");
+        assert!(operations.under_way.contains_key(&id));
+        operations.release(id);
+        operations.finish(id);
+        assert!(!operations.under_way.contains_key(&id));
+    }
 
     #[test]
     fn goals_end_as_supervisors_requests_do() {

@@ -224,6 +224,7 @@ impl Driver {
             }
         }
         self.perform_effects(now);
+        self.operations.release(operation);
         self.finish_operation(operation, now);
     }
 
@@ -302,6 +303,7 @@ impl Driver {
             for id in to_start {
                 self.start_one(operation, id, true, now);
             }
+            self.operations.release(operation);
             self.operations.finish(operation);
         }
     }
