@@ -548,8 +548,8 @@ fn no_connection(verb: Verb, error: &ConnectError, cure: Option<&str>) -> Plain 
 fn refusal(verb: Verb, reason: Reason, message: &str) -> Plain {
     let name = reason_name(reason);
     if reason == Reason::CannotReread {
-        let problem = message.strip_prefix("CANT_REREAD: ").unwrap_or(message);
-        return Plain::error(format!("ERROR: CANT_REREAD: {problem}"), name, problem, Some(exit::GENERIC));
+        let first = message.split_once("\n\n").map_or(message, |(first, _)| first);
+        return Plain::error(format!("ERROR: CANT_REREAD: {first}"), name, message, Some(exit::GENERIC));
     }
     if reason != Reason::ShuttingDown {
         return Plain::error(format!("error: {message}"), name, message, Some(exit::GENERIC));

@@ -162,6 +162,13 @@ impl Session {
         }
     }
 
+    /// Tells more about a failure: on stderr, for what is compared stands on stdout.
+    pub fn add(&mut self, text: &str) {
+        self.output.flush();
+        // The line on stdout says the essence to whom this does not reach.
+        let _unheard = writeln!(io::stderr(), "{text}");
+    }
+
     /// What to do about `error`.
     pub fn cure(&self, error: &ConnectError) -> Option<String> {
         error.cure(self.configuration.as_deref())

@@ -76,8 +76,11 @@ pub fn configuration(args: &Args) -> Result<Loaded, Ended> {
         complain(&loaded.warnings.iter().map(warning_line).collect::<String>());
     }
     if args.strict && !loaded.warnings.is_empty() {
-        let count = loaded.warnings.len();
-        return Err(refused(args::report(&format!("{count} warnings, and --strict is given"), &args.argv0)));
+        let warnings = match loaded.warnings.len() {
+            1 => "1 warning".to_owned(),
+            count => format!("{count} warnings"),
+        };
+        return Err(refused(args::report(&format!("{warnings}, and --strict is given"), &args.argv0)));
     }
     match args.task {
         Task::Supervise => return Ok(loaded),

@@ -234,7 +234,12 @@ impl Daemon {
 
     /// `supervisorctl -c FILE`, ready for more words.
     pub fn ctl_command(&self) -> Command {
-        let mut command = self.command(&binary("supervisorctl"));
+        self.ctl_command_of(&binary("supervisorctl"))
+    }
+
+    /// `PROGRAM -c FILE`, ready for more words.
+    pub fn ctl_command_of(&self, program: &Path) -> Command {
+        let mut command = self.command(program);
         command.arg("-c").arg(self.config_file());
         command
     }
@@ -352,7 +357,7 @@ impl Daemon {
         let reply = self.ctl_words(&["--format", "json", "status", name]);
         let value: serde_json::Value =
             serde_json::from_str(&reply.stdout).unwrap_or_else(|error| panic!("{error}: {reply:?}"));
-        value["processes"][0].clone()
+        value[0].clone()
     }
 
     /// Pid of the daemon.

@@ -156,14 +156,23 @@ fn t16_concurrent_restarts_and_crashes_leave_exactly_one_instance() {
 
 #[test]
 fn t20_a_crash_loop_without_startsecs_goes_on_and_costs_little() {
-    let daemon =
-        Daemon::start("[program:x]\ncommand=/bin/false\nstartsecs=0\nstartretries=3\nautorestart=true\n");
-    daemon.until("some restarts", || daemon.log().matches("spawned: 'x'").count() > 20);
-    let before = daemon.log().matches("spawned: 'x'").count();
+    let daemon = Daemon::start(
+        "[program:x]
+command=/bin/sh -c 'echo >> $DIR/runs; exit 1'
+startsecs=0
+startretries=3
+autorestart=true
+",
+    );
+    let runs = || daemon.read("runs").len();
+    let lines = || daemon.log().lines().count();
+    daemon.until("some restarts", || runs() > 20);
+    let (runs_before, lines_before) = (runs(), lines());
     observe(Duration::from_millis(500));
-    let spawned = daemon.log().matches("spawned: 'x'").count() - before;
-    assert!(spawned > 2, "it goes on");
-    assert!(spawned <= 55, "{spawned} in half a second");
+    let (ran, logged) = (runs() - runs_before, lines() - lines_before);
+    assert!(ran > 2, "it goes on");
+    assert!(ran <= 55, "{ran} runs in half a second");
+    assert!(logged <= 100, "{logged} lines of log in half a second");
     assert!(!daemon.log().contains("gave up"), "with startsecs=0 no start fails");
 }
 
@@ -245,9 +254,9 @@ startretries=0
     daemon.ctl("start vanishing").is("vanishing: started\n");
     fs::remove_file(daemon.path("program")).expect("the program");
     daemon.ctl("restart vanishing").fails(1, "vanishing: stopped\nvanishing: ERROR (no such file)\n");
-    let reply = daemon.ctl("start cwd");
-    reply.fails(7, "cwd: ERROR (spawn error)\n");
-    assert!(reply.stderr.contains("nonexistent"), "the cause: {reply:?}");
+    daemon.ctl("start cwd").fails(7, "cwd: ERROR (spawn error)\n");
+    let cause = daemon.ctl("status cwd").stdout;
+    assert!(cause.contains("FATAL") && cause.contains("nonexistent: ENOENT"), "{cause}");
     // Executable, but its interpreter is not there.
     fs::write(daemon.path("script"), "#!/nonexistent/interpreter\n").expect("writing a script");
     set_mode(&daemon.path("script"), 0o755);
@@ -282,7 +291,7 @@ fn stop_waits_stopwaitsecs_then_kills() {
     let before = monotonic();
     daemon.ctl("stop x").is("x: stopped\n");
     let took = monotonic() - before;
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
     assert!(daemon.log().contains("killing 'x' ("), "{}", daemon.log());
     assert!(daemon.log().contains("stopped: x (terminated by SIGKILL)"));
 }

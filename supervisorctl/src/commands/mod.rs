@@ -191,6 +191,11 @@ fn tell(session: &mut Session, verb: Verb, problem: &Failure) {
     };
     let item = failure(verb, problem, session.url(), cure.as_deref());
     session.say_failure(&item);
+    if let Failure::Refused { reason: supervisor_proto::v1::Reason::CannotReread, message } = problem
+        && let Some((_, places)) = message.split_once("\n\n")
+    {
+        session.add(places);
+    }
     if let Some(cure) = cure.filter(|cure| !item.text().contains(cure.as_str())) {
         session.hint(&cure);
     }

@@ -25,7 +25,8 @@ const MARKS: [&str; 2] = ["SUPERVISOR_GROUP_NAME", "SUPERVISOR_PROCESS_NAME"];
 struct Remains {
     /// Process groups of dead main processes that still have members.
     groups: Vec<Pid>,
-    /// Descendants in other groups, now our children.
+    /// Descendants that became our children, of whatever group: one that was found in the group of its main process
+    /// may be about to leave it.
     strays: HashSet<Pid>,
 }
 
@@ -54,7 +55,6 @@ impl Family {
                 continue;
             }
             match program_of(pid, supervisor) {
-                Some(id) if self.is_in_known_group(id, pid) => {}
                 Some(id) => {
                     self.of.entry(id).or_default().strays.insert(pid);
                     found.push((id, pid));
@@ -98,8 +98,12 @@ impl Family {
             note_refusal(*group, signal::kill_group(*group, signal.0));
         }
         for stray in &remains.strays {
+            let Ok(stat) = family::stat_of(*stray) else { continue };
+            if remains.groups.contains(&stat.group) {
+                continue; // It was sent the signal with its group.
+            }
             // A stray that leads a group takes the group with it: a daemon's workers.
-            let leads = family::stat_of(*stray).is_ok_and(|stat| stat.group == *stray);
+            let leads = stat.group == *stray;
             let sent =
                 if leads { signal::kill_group(*stray, signal.0) } else { signal::kill(*stray, signal.0) };
             note_refusal(*stray, sent);
@@ -118,8 +122,10 @@ impl Family {
             Some(comm) => format!("pid {pid} ({})", comm.to_string_lossy()),
             None => format!("pid {pid}"),
         };
-        let mut parts: Vec<String> =
-            remains.groups.iter().map(|group| format!("process group {group}")).collect();
+        let stats = remains.strays.iter().filter_map(|pid| family::stat_of(*pid).ok());
+        let named: Vec<Pid> = stats.map(|stat| stat.group).collect();
+        let unnamed = remains.groups.iter().filter(|group| !named.contains(group));
+        let mut parts: Vec<String> = unnamed.map(|group| format!("process group {group}")).collect();
         parts.extend(remains.strays.iter().map(stray));
         parts.sort();
         parts.join(", ")
@@ -127,11 +133,6 @@ impl Family {
 
     fn is_known_stray(&self, pid: Pid) -> bool {
         self.of.values().any(|remains| remains.strays.contains(&pid))
-    }
-
-    fn is_in_known_group(&self, id: ProcessId, pid: Pid) -> bool {
-        let Some(remains) = self.of.get(&id) else { return false };
-        family::stat_of(pid).is_ok_and(|stat| remains.groups.contains(&stat.group))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     api::Servers,
     clock::Moment,
     config::{
-        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff,
+        Config, GroupConfig, GroupKind, LogTarget, OutputConfig, ProgramConfig, diff,
         load::{self, Loaded},
     },
     output::{LogId, LogSpec, auto},
@@ -22,6 +22,15 @@ use crate::{
     startup,
     supervisor::{GroupDenied, Mode},
 };
+
+/// What a group is, if this version cannot run it.
+pub(super) fn unsupported(kind: &GroupKind) -> Option<&'static str> {
+    match kind {
+        GroupKind::Program | GroupKind::Group => None,
+        GroupKind::EventListener { .. } => Some("event listeners"),
+        GroupKind::FastCgi { .. } => Some("FastCGI programs"),
+    }
+}
 
 impl Driver {
     /// Activates a group with its logs and starts what starts with it.
@@ -48,7 +57,10 @@ impl Driver {
             };
             self.units.insert(id, unit);
         }
-        self.supervisor.autostart(&name, now);
+        match self.supervisor.group(&name).map(|group| unsupported(&group.config().kind)) {
+            Some(Some(what)) => warn!("{what} are not part of this version: group {name} is not started"),
+            Some(None) | None => self.supervisor.autostart(&name, now),
+        }
     }
 
     /// The log of one stream; none if its output goes nowhere.
@@ -135,8 +147,9 @@ impl Driver {
     }
 
     fn load(&self) -> Result<Loaded, Refusal> {
-        load::load(&self.configuration_file, &self.inputs, &self.overrides)
-            .map_err(|errors| Refusal::new(Reason::CannotReread, errors.first_like_supervisor()))
+        load::load(&self.configuration_file, &self.inputs, &self.overrides).map_err(|errors| {
+            Refusal::new(Reason::CannotReread, format!("{}\n\n{errors}", errors.first_like_supervisor()))
+        })
     }
 
     /// Reads the configuration again and compares it with the active groups.

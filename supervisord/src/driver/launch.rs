@@ -16,7 +16,7 @@ use crate::{
     config::{Config, ProgramConfig, User, python},
     os::{
         limits,
-        pipe::{self, OnDaemonDeath},
+        pipe::{self, OnDaemonDeath, OutputPipe},
         spawn::{self, Identity, OpenFiles, SpawnFailure, SpawnPlan, Spawner, Subject},
         users,
     },
@@ -47,6 +47,21 @@ pub(super) struct Launched {
     pub(super) stdout: Option<OwnedFd>,
     /// Reads its stderr, if it is captured on its own.
     pub(super) stderr: Option<OwnedFd>,
+}
+
+/// No child could be made.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// Why.
+    pub(super) error: LaunchError,
+    /// Reads what is to be found in the log of stderr (of stdout, if redirected) about it.
+    pub(super) last_words: Option<OwnedFd>,
+}
+
+impl<E: Into<LaunchError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), last_words: None }
+    }
 }
 
 /// Which outputs to capture.
@@ -160,7 +175,7 @@ impl Launcher {
         group: &str,
         config: &ProgramConfig,
         captured: Captured,
-    ) -> Result<Launched, LaunchError> {
+    ) -> Result<Launched, Failed> {
         let command = command::resolve(config, self.path.as_deref())?;
         let name = python::repr(&config.name);
         let pipe_error = |error: io::Error| match error.raw_os_error() {
@@ -182,7 +197,14 @@ impl Launcher {
         let descriptors = [stdin.child.as_fd(), stdout_fd, stderr_fd];
         let plan =
             SpawnPlan { open_files: self.open_files, ..plan(config, command, environment, descriptors)? };
-        let child = self.spawner.spawn(&plan).map_err(|failure| step_error(config, &plan, failure))?;
+        let child = match self.spawner.spawn(&plan) {
+            Ok(child) => child,
+            Err(failure) => {
+                let error = step_error(config, &plan, failure);
+                let pipe = if config.redirect_stderr { stdout } else { stderr };
+                return Err(Failed { last_words: pipe.and_then(|pipe| leave_word(pipe, &error)), error });
+            }
+        };
         Ok(Launched {
             pid: child.pid,
             stdin: stdin.write,
@@ -209,6 +231,14 @@ impl Launcher {
         });
         inherited.chain(added).collect()
     }
+}
+
+/// Writes the error where the program would have written it, as Supervisor's child does. Returns the read end.
+fn leave_word(pipe: OutputPipe, error: &LaunchError) -> Option<OwnedFd> {
+    let text = format!("supervisor: {error}\nsupervisor: child process was not spawned\n");
+    // An empty pipe has room for two lines.
+    pipe::write_whole(&pipe.child, text.as_bytes()).ok()?;
+    Some(pipe.read)
 }
 
 fn plan<'fd>(

@@ -356,10 +356,12 @@ impl Driver {
             return diagnoses;
         }
         let found = self.family.find_strays(&self.supervisor);
-        for (id, stray) in found {
-            let is_stopping =
-                self.supervisor.process(id).is_none_or(|process| process.state() == ProcessState::Stopping);
-            if !is_stopping && let Some(diagnosis) = self.diagnose_background(id, stray) {
+        for (pid, exit) in exits {
+            let Some(id) = self.supervisor.owner(*pid).filter(|_| *exit == Exit::Code(0)) else { continue };
+            let state = self.supervisor.process(id).map(crate::process::Process::state);
+            let stray = found.iter().find(|(owner, _)| *owner == id).map(|(_, stray)| *stray);
+            let Some(stray) = stray.filter(|_| state != Some(ProcessState::Stopping)) else { continue };
+            if let Some(diagnosis) = self.diagnose_background(id, stray) {
                 diagnoses.insert(id, diagnosis);
             }
         }
@@ -420,7 +422,6 @@ impl Driver {
                 Effect::Spawn => self.spawn(id, now),
                 Effect::Signal { pid, signal, group } => self.send_signal(id, pid, signal.0, group, now),
                 Effect::EndLeftovers { signal } => {
-                    warn!("left behind by '{}': {}", self.name_of(id), self.family.describe(id));
                     self.family.signal(id, signal);
                     self.check_leftovers_of(id, now);
                 }
@@ -431,14 +432,14 @@ impl Driver {
     }
 
     fn spawn(&mut self, id: ProcessId, now: Moment) {
-        match self.launch(id) {
+        match self.launch(id, now) {
             Ok(pid) => self.supervisor.handle_spawned(id, pid, now),
             Err(problem) => self.supervisor.handle_spawn_failed(id, problem, now),
         }
     }
 
     /// Makes a child with its pipes attached to its logs. An error is said in words for `status`.
-    fn launch(&mut self, id: ProcessId) -> Result<Pid, String> {
+    fn launch(&mut self, id: ProcessId, now: Moment) -> Result<Pid, String> {
         let (Some(process), Some((group, _)), Some(unit)) =
             (self.supervisor.process(id), self.supervisor.names(id), self.units.get_mut(&id))
         else {
@@ -448,8 +449,19 @@ impl Driver {
             self.output.open(log).map_err(|error| format!("can't open log file {error}"))?;
         }
         let captured = Captured { stdout: unit.stdout.is_some(), stderr: unit.stderr.is_some() };
-        let launched =
-            self.launcher.launch(group, process.config(), captured).map_err(|error| error.to_string())?;
+        let launched = match self.launcher.launch(group, process.config(), captured) {
+            Ok(launched) => launched,
+            Err(failed) => {
+                let log = if process.config().redirect_stderr { unit.stdout } else { unit.stderr };
+                if let (Some(pipe), Some(log)) = (failed.last_words, log)
+                    && let Ok(stream) = self.output.attach(pipe, log)
+                {
+                    self.output.drain(stream, now);
+                    self.output.release(stream);
+                }
+                return Err(failed.error.to_string());
+            }
+        };
         let pipes = [(launched.stdout, unit.stdout), (launched.stderr, unit.stderr)];
         for (pipe, log) in pipes {
             let (Some(pipe), Some(log)) = (pipe, log) else { continue };
@@ -504,7 +516,21 @@ impl Driver {
             Verdict::SayAfter(count) => info!("{name}: {count} lines about spawns and exits were left out"),
             Verdict::Say => {}
         }
-        let line = note.about(&name);
+        let who = match note {
+            Note::EndingLeftovers(_) | Note::LeftoversRemain => format!(": {}", self.family.describe(id)),
+            Note::Spawned(_)
+            | Note::SpawnFailed(_)
+            | Note::Up(_)
+            | Note::Exited { .. }
+            | Note::Stopped { .. }
+            | Note::GaveUp
+            | Note::Killing { .. }
+            | Note::KillingHard(_)
+            | Note::StoppedWaiting
+            | Note::AlreadyRunning
+            | Note::KillingLeftovers => String::new(),
+        };
+        let line = format_args!("{}{who}", note.about(&name));
         match note.level() {
             LogLevel::Critical | LogLevel::Error => error!("{line}"),
             LogLevel::Warn => warn!("{line}"),

@@ -82,7 +82,7 @@ impl Chatter {
             | Note::KillingHard(_)
             | Note::StoppedWaiting
             | Note::AlreadyRunning
-            | Note::EndingLeftovers
+            | Note::EndingLeftovers(_)
             | Note::KillingLeftovers
             | Note::LeftoversRemain => false,
         };

@@ -22,7 +22,7 @@ use std::{
 
 pub use exit::Exit;
 pub use nix::unistd::Pid;
-pub use note::Note;
+pub use note::{Note, StopReach};
 pub use state::ProcessState;
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 
 /// Time that processes left behind by a dead main process get between the stop signal and SIGKILL when a replacement
 /// waits for them; `stopwaitsecs` if that is shorter.
-const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
+const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 
 /// Time after SIGKILL at which a process that is still there is sent it again, at least. It is stuck in the kernel.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
@@ -286,7 +286,6 @@ impl Process {
     pub fn handle_spawn_failed(&mut self, problem: String, now: Moment) {
         self.note(Note::SpawnFailed(problem.clone()));
         self.spawn_error = Some(problem);
-        self.ended_at = self.ended_at.or(Some(now));
         self.back_off(now);
     }
 
@@ -564,16 +563,29 @@ impl Process {
     /// A stop found no child.
     fn rest_after_stop(&mut self, now: Moment) {
         self.failures = 0;
-        self.end_leftovers(now);
         if self.leftovers == Leftovers::None {
             self.enter(State::Stopped);
         } else {
             self.enter(State::StoppingLeftovers);
+            self.end_leftovers(now);
         }
     }
 
     fn begin_ending(&mut self, signal: StopSignal, kill_at: Instant) {
-        self.note(Note::EndingLeftovers);
+        let stop = match self.state {
+            State::StoppingLeftovers if self.config.stopasgroup => Some(StopReach::Group),
+            State::StoppingLeftovers => Some(StopReach::Leader),
+            State::Stopped
+            | State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Stopping { .. }
+            | State::Exited { .. }
+            | State::Fatal
+            | State::Unknown { .. } => None,
+        };
+        self.note(Note::EndingLeftovers(stop));
         self.leftovers = Leftovers::Ending { kill_at, killed: false };
         self.effects.push_back(Effect::EndLeftovers { signal });
     }

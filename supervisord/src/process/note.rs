@@ -46,11 +46,20 @@ pub enum Note {
     /// A start was asked for while a child exists.
     AlreadyRunning,
     /// Processes that it left behind are being ended, because its replacement or a stop waits for them.
-    EndingLeftovers,
+    EndingLeftovers(Option<StopReach>),
     /// They did not end in time and get SIGKILL.
     KillingLeftovers,
     /// They are still there after SIGKILL; they are no longer waited for.
     LeftoversRemain,
+}
+
+/// Whom the stop signal of a stop under way was sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReach {
+    /// The main process: what outlives it was not asked to end.
+    Leader,
+    /// The whole group: what outlives the main process is about to end.
+    Group,
 }
 
 impl Note {
@@ -61,7 +70,9 @@ impl Note {
             Self::Exited { expected: true, .. } | Self::Stopped { expected: true, .. } => LogLevel::Info,
             Self::Exited { expected: false, .. } | Self::Stopped { expected: false, .. } => LogLevel::Warn,
             Self::KillingHard(_) | Self::AlreadyRunning => LogLevel::Warn,
-            Self::EndingLeftovers | Self::KillingLeftovers | Self::LeftoversRemain => LogLevel::Warn,
+            Self::EndingLeftovers(None) | Self::KillingLeftovers | Self::LeftoversRemain => LogLevel::Warn,
+            Self::EndingLeftovers(Some(StopReach::Leader)) => LogLevel::Info,
+            Self::EndingLeftovers(Some(StopReach::Group)) => LogLevel::Debug,
             Self::Killing { .. } | Self::StoppedWaiting => LogLevel::Debug,
         }
     }
@@ -100,7 +111,7 @@ impl fmt::Display for Line<'_> {
             Note::KillingHard(pid) => write!(f, "killing '{name}' ({pid}) with SIGKILL"),
             Note::StoppedWaiting => write!(f, "Attempted to kill {name}, which is in BACKOFF state."),
             Note::AlreadyRunning => write!(f, "process '{name}' already running"),
-            Note::EndingLeftovers => write!(f, "ending the processes that '{name}' left behind"),
+            Note::EndingLeftovers(_) => write!(f, "ending the processes that '{name}' left behind"),
             Note::KillingLeftovers => {
                 write!(f, "killing the processes that '{name}' left behind with SIGKILL")
             }
