@@ -149,6 +149,20 @@ impl Sim {
 const KILLED: Exit = Exit::Signal { signal: libc::SIGKILL, core_dumped: false };
 
 #[test]
+fn times_beyond_what_the_clock_counts_mean_very_long() {
+    let mut sim = Sim::new(|config| {
+        config.startsecs = Duration::MAX;
+        config.stopwaitsecs = Duration::MAX;
+    });
+    sim.start().unwrap();
+    sim.pass(Duration::from_secs(86_400));
+    assert_eq!(sim.process.state(), ProcessState::Starting);
+    sim.stop().unwrap();
+    sim.pass(Duration::from_secs(86_400));
+    assert_eq!((sim.process.state(), sim.signals()), (ProcessState::Stopping, vec![(libc::SIGTERM, false)]));
+}
+
+#[test]
 fn it_is_running_after_startsecs_and_not_before() {
     let mut sim = Sim::new(|_| ());
     sim.start().unwrap();
