@@ -23,7 +23,7 @@ killmode=process
 #[test]
 fn killmode_is_checked() {
     let daemon = Daemon::prepare("[program:x]\ncommand=/bin/true\nkillmode=all\n");
-    let reply = daemon.supervisord(&["--check"]);
+    let reply = daemon.supervisord(&["-c", &daemon.config_file().display().to_string(), "--check"]);
     assert_eq!(reply.status, 2, "{reply:?}");
     assert!(
         reply.stderr.contains("invalid 'killmode' value 'all', expected process, group or tree"),
