@@ -23,6 +23,11 @@ def places_first(reference, ours):
     return ours[1].endswith(reference[1]) and (ours[0], ours[2]) == (reference[0], reference[2])
 
 
+def places_on_stderr(reference, ours):
+    """The same, and each mistake with its place on stderr."""
+    return (ours[0], ours[2]) == (reference[0], reference[2]) and re.match(r"DIR/supervisord.conf:\d+: ", ours[1])
+
+
 def no_python_warning(reference, ours):
     """Python's warning about the search for a configuration file has its place in Supervisor's sources in it."""
     return "UserWarning" in reference[1] and reference[1].endswith(ours[1]) and ours[2] == reference[2]
@@ -52,7 +57,8 @@ GROUPS = "R38: names of groups and wildcards are accepted by every command"
 
 DIFFERENCES = {
     **{f"supervisorctl {line}": (R27, one_line) for line in (
-        "avail", "reread", "reload", "add x", "remove x", "-s foo://x status")},
+        "avail", "reload", "add x", "remove x", "-s foo://x status")},
+    "supervisorctl reread": (R27, lambda *results: one_line(*results) or places_on_stderr(*results)),
     "supervisorctl update": (R27, lambda *results: one_line(*results) or clean_fault(*results)),
     **{f"supervisorctl -s http://127.0.0.1:$PORT {line}": (R27, two_lines_there) for line in (
         "-u alice -p wrong version", "status")},

@@ -392,7 +392,7 @@ fn t41_sizes_are_read_as_supervisor_reads_them() {
 fn t43_a_reader_that_stops_reading_stops_nobody() {
     let daemon = Daemon::start(
         "[program:x]
-command=$ACTOR gate=$DIR/gate lines=300000 record=$DIR/written sleep
+command=$ACTOR print=begin gate=$DIR/gate lines=300000 record=$DIR/written sleep
 startsecs=0
 stdout_logfile=$DIR/x.log
 stdout_logfile_maxbytes=0
@@ -401,16 +401,21 @@ stdout_logfile_maxbytes=0
     daemon.make_gate("gate");
     daemon.until_state("x", "RUNNING");
     let stuck = daemon.ctl_background(&["tail", "-f", "x"], "stuck.out");
-    daemon.until("tail -f to be there", || stuck.text().contains("Ctrl-C"));
+    daemon.until("tail -f to be there", || stuck.text().contains("begin\n"));
     stuck.signal(Signal::SIGSTOP);
     let reader = daemon.ctl_background(&["tail", "-f", "x"], "reader.out");
-    daemon.until("tail -f to be there", || reader.text().contains("Ctrl-C"));
+    daemon.until("tail -f to be there", || reader.text().contains("begin\n"));
     daemon.open_gate("gate");
     daemon.until_starts("written", 1);
     daemon.until("the other reader", || reader.text().ends_with("line 300000\n"));
     stuck.signal(Signal::SIGCONT);
     daemon.until("the stopped reader", || stuck.text().ends_with("line 300000\n"));
-    assert!(stuck.text().ends_with(&lines(299_000..=300_000)));
+    for (name, text) in [("the reader", reader.text()), ("the stopped reader", stuck.text())] {
+        let text = text.strip_prefix("==> Press Ctrl-C to exit <==\nbegin\n").expect("the first line");
+        let gap = text.lines().zip(1..).find(|(line, n)| *line != format!("line {n}"));
+        assert_eq!(gap, None, "{name} misses lines");
+        assert_eq!(text.lines().count(), 300_000);
+    }
 }
 
 #[test]

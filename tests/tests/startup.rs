@@ -161,6 +161,7 @@ fn included_files_and_options_over_the_file() {
     daemon.launch(&["-i", "mine", "-e", "debug"]);
     daemon.until_state("from_a", "RUNNING");
     daemon.until_state("from_b", "RUNNING");
+    daemon.ctl("stop from_a").is("from_a: stopped\n");
     let log = daemon.log();
     assert!(log.contains(&format!(
         "Included extra file \"{}\" during parsing",
