@@ -295,6 +295,30 @@ fn a_program_that_exits_at_once_is_restarted_at_a_bounded_rate() {
 }
 
 #[test]
+fn t30_a_stepped_wall_clock_hurries_and_delays_nothing() {
+    let hours = Duration::from_secs(5 * 3600);
+    for step in [Duration::saturating_add, Duration::saturating_sub] {
+        let mut sim = Sim::new(|_| ());
+        sim.start().unwrap();
+        sim.now.unix = step(sim.now.unix, hours);
+        sim.pass(Duration::from_millis(999));
+        assert_eq!(sim.process.state(), ProcessState::Starting);
+        sim.pass(Duration::from_millis(1));
+        assert_eq!(sim.process.state(), ProcessState::Running);
+        sim.now.unix = step(sim.now.unix, hours);
+        sim.pass(Duration::from_secs(61));
+        let uptime = describe::description(&sim.process, sim.now, &jiff::tz::TimeZone::UTC);
+        assert!(uptime.ends_with("uptime 0:01:02"), "{uptime}");
+        sim.stop().unwrap();
+        sim.now.unix = step(sim.now.unix, hours);
+        sim.pass(Duration::from_millis(9999));
+        assert_eq!(sim.signals().len(), 1, "no early SIGKILL");
+        sim.pass(Duration::from_millis(1));
+        assert_eq!(sim.signals().len(), 2);
+    }
+}
+
+#[test]
 fn nothing_is_restarted_once_the_daemon_ends() {
     let mut sim = Sim::up();
     sim.process.halt();
