@@ -55,7 +55,10 @@ impl Family {
     pub(super) fn find_strays(&mut self, supervisor: &Supervisor) -> Vec<(ProcessId, Pid)> {
         let mut found = Vec::new();
         for pid in family::children_of_self() {
-            if supervisor.owner(pid).is_some() || self.strangers.get(&pid).is_some_and(|looks| *looks >= LOOKS) || self.is_known_stray(pid) {
+            if supervisor.owner(pid).is_some()
+                || self.strangers.get(&pid).is_some_and(|looks| *looks >= LOOKS)
+                || self.is_known_stray(pid)
+            {
                 continue;
             }
             match program_of(pid, supervisor) {
