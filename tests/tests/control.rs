@@ -221,9 +221,18 @@ fn t49_a_broken_configuration_changes_nothing() {
         }
         daemon.signal(Signal::SIGHUP);
     }
+    // A file that is no INI file: supervisorctl cannot find the daemon in it either, and the daemon goes on.
+    daemon.configure("[program:x]\nthis is no key\n");
+    let reply = daemon.ctl("reread");
+    assert_eq!(reply.status, 2, "{reply:?}");
+    assert!(
+        reply.stderr.contains("supervisord.conf:") && reply.stderr.contains("this is no key"),
+        "{reply:?}"
+    );
+    daemon.signal(Signal::SIGHUP);
     daemon.until("the complaints", || daemon.log().matches("SIGHUP").count() >= 4);
-    assert_eq!(daemon.process_pid("x"), pid, "nothing was stopped");
     daemon.configure(good);
+    assert_eq!(daemon.process_pid("x"), pid, "nothing was stopped");
     daemon.ctl("reread").is("No config updates to processes\n");
 }
 

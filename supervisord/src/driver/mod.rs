@@ -36,7 +36,7 @@ use crate::{
     args::SpawnMethod,
     clock::{self, Moment},
     config::{
-        Config, LogLevel,
+        Config, KillMode, LogLevel,
         load::{Inputs, Overrides},
         python,
     },
@@ -332,7 +332,10 @@ impl Driver {
         self.more_exits = exits.len() == EXITS_AT_ONCE;
         for (pid, _) in &exits {
             if let Some(id) = self.supervisor.owner(*pid) {
-                self.family.note_group(id, *pid);
+                let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
+                if killmode != Some(KillMode::Process) {
+                    self.family.note_group(id, *pid);
+                }
             }
         }
         let mut diagnoses = self.look_for_strays(&exits, now);
