@@ -3,12 +3,16 @@
 //! Left behind are the members of the main process's group (design D11), and descendants in other groups and sessions
 //! (design D5). The latter become our children, for we are a subreaper, and carry our environment variables.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use tracing::debug;
 
 use crate::{
-    config::{KillMode, StopSignal},
+    config::{KillMode, StopSignal, shlex},
     os::{family, signal},
     process::Pid,
     supervisor::{ProcessId, Supervisor},
@@ -16,6 +20,9 @@ use crate::{
 
 /// Variables by which a stranger is attributed to its program.
 const MARKS: [&str; 2] = ["SUPERVISOR_GROUP_NAME", "SUPERVISOR_PROCESS_NAME"];
+
+/// Bytes of a process's name that the kernel keeps.
+const COMM_LENGTH: usize = 15;
 
 /// How often a child without marks is looked at: one that is just calling `exec` has no environment for a moment.
 const LOOKS: u8 = 3;
@@ -50,12 +57,13 @@ impl Family {
     /// Looks for children of ours that are nobody's main process, and attributes them by their environment. Returns
     /// those that were found now, with their programs.
     ///
-    /// One that cannot be asked, because it is just calling `exec`, is taken for that of `suspect`: the program whose
-    /// main process has ended a moment ago in the way of programs that put themselves into the background.
+    /// A newcomer without marks may have overwritten its environment with a title, as nginx and PostgreSQL do, or be
+    /// calling `exec` just now. It is taken for that of one of `suspects`, the programs whose main processes have ended
+    /// a moment ago, if it has its name.
     pub(super) fn find_strays(
         &mut self,
         supervisor: &Supervisor,
-        suspect: Option<ProcessId>,
+        suspects: &[ProcessId],
     ) -> Vec<(ProcessId, Pid)> {
         let mut found = Vec::new();
         for pid in family::children_of_self() {
@@ -67,8 +75,8 @@ impl Family {
             }
             let program = match origin_of(pid, supervisor) {
                 Origin::Program(id) => Some(id),
-                Origin::Hidden => suspect,
-                Origin::Elsewhere => None,
+                Origin::Unmarked if !self.strangers.contains_key(&pid) => namesake(pid, supervisor, suspects),
+                Origin::Unmarked | Origin::Elsewhere => None,
             };
             let is_tree = |id: &ProcessId| {
                 supervisor.process(*id).is_some_and(|process| process.config().killmode == KillMode::Tree)
@@ -165,21 +173,32 @@ fn note_refusal(pid: Pid, sent: Result<(), signal::SignalError>) {
 enum Origin {
     /// It carries the marks of this program.
     Program(ProcessId),
-    /// It lives, and its environment cannot be seen or is empty.
-    Hidden,
-    /// It carries no marks, or those of a program that is not supervised, or is dead.
+    /// It lives and carries no marks that can be seen.
+    Unmarked,
+    /// It carries the marks of a program that is not supervised here, or is dead.
     Elsewhere,
 }
 
 fn origin_of(pid: Pid, supervisor: &Supervisor) -> Origin {
-    let environ = family::environ_of(pid).ok().filter(|environ| !environ.is_empty());
-    let Some(environ) = environ else {
-        let lives = family::stat_of(pid).is_ok_and(|stat| stat.state != 'Z');
-        return if lives { Origin::Hidden } else { Origin::Elsewhere };
+    let environ = family::environ_of(pid).ok();
+    let mark = |name| environ.as_ref()?.get(name)?.to_str().map(ToOwned::to_owned);
+    if let Some((group, name)) = mark(MARKS[0]).zip(mark(MARKS[1])) {
+        return supervisor.find(&group, &name).map_or(Origin::Elsewhere, Origin::Program);
+    }
+    let lives = family::stat_of(pid).is_ok_and(|stat| stat.state != 'Z');
+    if lives { Origin::Unmarked } else { Origin::Elsewhere }
+}
+
+/// The suspect whose command has the name of the process.
+fn namesake(pid: Pid, supervisor: &Supervisor, suspects: &[ProcessId]) -> Option<ProcessId> {
+    let comm = family::comm_of(pid)?;
+    let has_its_name = |id: &ProcessId| {
+        let words = supervisor.process(*id).and_then(|process| shlex::split(&process.config().command).ok());
+        let file = words.as_ref().and_then(|words| Path::new(words.first()?).file_name());
+        file.is_some_and(|file| {
+            let bytes = file.as_bytes();
+            comm.as_bytes() == &bytes[..bytes.len().min(COMM_LENGTH)]
+        })
     };
-    let mark = |name| environ.get(name).and_then(|value| value.to_str().map(ToOwned::to_owned));
-    let program = mark(MARKS[0]).zip(mark(MARKS[1]));
-    program
-        .and_then(|(group, name)| supervisor.find(&group, &name))
-        .map_or(Origin::Elsewhere, Origin::Program)
+    suspects.iter().copied().find(has_its_name)
 }

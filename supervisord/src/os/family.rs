@@ -119,16 +119,12 @@ pub fn comm_of(pid: Pid) -> Option<OsString> {
     stat_of(pid).ok().map(|stat| stat.comm)
 }
 
-/// The environment that a process was started with, as far as it has not overwritten it.
+/// The environment that a process was started with, as far as it has not overwritten it; empty for a zombie, and for
+/// a moment while it calls `exec`.
 #[derive(Debug)]
 pub struct Environ(Vec<u8>);
 
 impl Environ {
-    /// Whether there is none: of a zombie, of a kernel thread, and of a process that is just calling `exec`.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<OsString> {
         self.0.split(|byte| *byte == 0).find_map(|entry| {
