@@ -46,11 +46,11 @@ command=/bin/false
 startretries=1000000
 autostart=false
 [program:once]
-command=/bin/true
+command=/bin/sleep 0.3
 startsecs=0
 autorestart=false
 [program:two]
-command=/bin/sh -c "exit 2"
+command=/bin/sh -c "sleep 0.3; exit 2"
 startsecs=0
 autorestart=false
 exitcodes=0,2

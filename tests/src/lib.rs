@@ -105,15 +105,11 @@ impl Daemon {
         daemon
     }
 
-    /// Replaces the configuration file.
+    /// Replaces the configuration file, at once: the daemon may be reading it.
     pub fn configure(&self, config: &str) {
-        fs::write(self.config_file(), self.expand(&format!("{BASE}{config}")))
-            .expect("writing the configuration");
-    }
-
-    /// Replaces the configuration file, without the usual sections in front.
-    pub fn configure_bare(&self, config: &str) {
-        fs::write(self.config_file(), self.expand(config)).expect("writing the configuration");
+        let new = self.path("supervisord.conf.new");
+        fs::write(&new, self.expand(&format!("{BASE}{config}"))).expect("writing the configuration");
+        fs::rename(new, self.config_file()).expect("replacing the configuration");
     }
 
     /// `text` with `$DIR`, `$ACTOR` and `$MARK` (a word that no other test uses) replaced.
