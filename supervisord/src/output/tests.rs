@@ -342,7 +342,7 @@ async fn logs_that_share_a_file_rotate_together() {
         let line = format!("{number:09}\n");
         if number % 2 == 0 { &mut one } else { &mut two }.write_all(line.as_bytes()).unwrap();
         written.extend_from_slice(line.as_bytes());
-        bed.output.quiet_until = None;
+        bed.output.let_gather(None);
         bed.until(|bed| bed.output.quiet_until.is_some()).await;
     }
     let path = bed.dir.path().join("log");
@@ -430,7 +430,7 @@ async fn streams_are_stripped_and_sent_to_syslog() {
         bed.capture(LogSpec { syslog: Some("web".into()), strip_ansi: true, ..bed.spec() });
     for part in ["\x1b[3", "1mred\x1b[0m\nun", "finished\x1b"] {
         writer.write_all(part.as_bytes()).unwrap();
-        bed.output.quiet_until = None;
+        bed.output.let_gather(None);
         bed.until(|bed| bed.output.quiet_until.is_some()).await;
     }
     drop(writer);
