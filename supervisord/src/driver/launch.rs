@@ -161,7 +161,7 @@ impl Launcher {
         config: &ProgramConfig,
         captured: Captured,
     ) -> Result<Launched, LaunchError> {
-        let command = command::resolve(config, self.path.as_deref())?;
+        let command = command::find(config, self.path.as_deref())?;
         let name = python::repr(&config.name);
         let pipe_error = |error: io::Error| match error.raw_os_error() {
             Some(libc::EMFILE) => LaunchError::TooManyFiles { name: name.clone() },
@@ -182,7 +182,14 @@ impl Launcher {
         let descriptors = [stdin.child.as_fd(), stdout_fd, stderr_fd];
         let plan =
             SpawnPlan { open_files: self.open_files, ..plan(config, command, environment, descriptors)? };
-        let child = self.spawner.spawn(&plan).map_err(|failure| step_error(config, &plan, failure))?;
+        let child = match self.spawner.spawn(&plan) {
+            Ok(child) => child,
+            Err(failure) => {
+                // Only a failure is worth the question whether the command could be executed at all.
+                self.check(config)?;
+                return Err(step_error(config, &plan, failure));
+            }
+        };
         Ok(Launched {
             pid: child.pid,
             stdin: stdin.write,
