@@ -222,10 +222,11 @@ impl Driver {
                     self.reap(now);
                 }
                 Wake::Signal(signal) => self.handle_signal(signal, now),
-                Wake::MoreExits => self.reap(now),
+                // With many deadlines, each of them a spawn, exits are not left for the time after them.
+                Wake::MoreExits | Wake::Deadline => self.reap(now),
                 Wake::Request(request) => self.handle_requests(request, now),
                 Wake::Output => self.output.pump(now),
-                Wake::Deadline | Wake::JobEnded => {}
+                Wake::JobEnded => {}
             }
             self.supervisor.handle_timeout(now);
             self.output.handle_timeout(now);
@@ -243,6 +244,10 @@ impl Driver {
             return Wake::MoreExits;
         }
         let deadline = self.next_deadline();
+        if deadline.is_some_and(|at| at <= clock::now().mono) {
+            // The runtime takes in signals, requests and output only while this task waits.
+            tokio::task::yield_now().await;
+        }
         let sleep = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -383,16 +388,21 @@ impl Driver {
     }
 
     fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {
+        let mut streams = Vec::new();
         if let Some(unit) = self.units.get_mut(&id) {
             unit.stdin = None;
-            for stream in unit.streams.drain(..) {
-                self.output.drain(stream, now);
-                self.output.release(stream);
-            }
+            streams = std::mem::take(&mut unit.streams);
+        }
+        for stream in &streams {
+            self.output.drain(*stream, now);
         }
         let remains = !self.family.is_gone(id);
         self.supervisor.handle_exit(pid, exit, Aftermath { remains, diagnosis }, now);
         self.perform_effects(now);
+        // After the replacement has been spawned: it does not wait for this, and finds the log still open.
+        for stream in streams {
+            self.output.release(stream, now);
+        }
     }
 
     /// Tells the core whose leftovers are gone.

@@ -230,9 +230,11 @@ impl Output {
     }
 
     /// Tells that the main process is gone. The pipe is read on for others that hold it, until the last one closes it.
-    pub fn release(&mut self, id: StreamId) {
+    pub fn release(&mut self, id: StreamId, now: Moment) {
         let Some(stream) = self.streams.get_mut(id.0) else { return };
         stream.released = true;
+        // Mostly nobody holds it any more: then it ends here, and not by an event of its own.
+        self.transfer(id.0, CHUNK, now);
         self.watch(id.0);
     }
 
@@ -515,9 +517,8 @@ impl Output {
     }
 
     fn end_stream(&mut self, key: Key) {
+        // Its descriptor is the only one of its open file: the epoll forgets it with its closing.
         let Some(stream) = self.streams.remove(key) else { return };
-        // Fails only for a stream that could not be added.
-        let _ = epoll::delete(&self.epoll, &stream.pipe);
         if let Some(log) = self.logs.get_mut(stream.log) {
             log.streams -= 1;
             self.forget_unused(stream.log);

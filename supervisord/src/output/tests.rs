@@ -139,7 +139,7 @@ async fn a_released_stream_is_read_until_the_last_holder_is_gone() {
     let mut bed = Bed::new();
     let (log, stream, mut writer) = bed.capture(bed.spec());
     bed.output.drain(stream, now());
-    bed.output.release(stream);
+    bed.output.release(stream, now());
     bed.output.remove_log(log);
     writer.write_all(b"from a grandchild").unwrap();
     bed.until(|bed| bed.read("log") == b"from a grandchild").await;
@@ -147,7 +147,7 @@ async fn a_released_stream_is_read_until_the_last_holder_is_gone() {
     bed.until(|bed| bed.output.streams() == 0).await;
     assert_eq!(bed.output.logs.iter().count(), 0);
     bed.output.drain(stream, now());
-    bed.output.release(stream);
+    bed.output.release(stream, now());
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -243,7 +243,7 @@ async fn a_device_that_refuses_is_reported_once() {
     assert_eq!(bed.reports().len(), 1);
     // Nothing keeps a stream whose writers are all gone.
     drop(writer);
-    bed.output.release(stream);
+    bed.output.release(stream, now());
     bed.until(|bed| bed.output.streams() == 0).await;
 }
 

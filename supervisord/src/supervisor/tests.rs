@@ -79,8 +79,10 @@ impl Sim {
 
     fn pass(&mut self, span: Duration) {
         self.now = self.now.after(span);
-        self.supervisor.handle_timeout(self.now);
-        self.perform();
+        while self.supervisor.poll_timeout().is_some_and(|at| at <= self.now.mono) {
+            self.supervisor.handle_timeout(self.now);
+            self.perform();
+        }
     }
 
     fn names_of(&self, selection: Selection) -> Vec<String> {
