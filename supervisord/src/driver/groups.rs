@@ -17,6 +17,7 @@ use crate::{
         Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff,
         load::{self, Loaded},
     },
+    os::memory,
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
     startup,
@@ -135,8 +136,9 @@ impl Driver {
     }
 
     fn load(&self) -> Result<Loaded, Refusal> {
-        load::load(&self.configuration_file, &self.inputs, &self.overrides)
-            .map_err(|errors| Refusal::new(Reason::CannotReread, errors.first_like_supervisor()))
+        let loaded = load::load(&self.configuration_file, &self.inputs, &self.overrides);
+        memory::give_back();
+        loaded.map_err(|errors| Refusal::new(Reason::CannotReread, errors.first_like_supervisor()))
     }
 
     /// Reads the configuration again and compares it with the active groups.

@@ -43,7 +43,7 @@ use crate::{
     daemonize::Pidfile,
     log::ActivityLog,
     os::{
-        reap, signal,
+        memory, reap, signal,
         spawn::{Method, Spawner},
     },
     output::Output,
@@ -133,6 +133,7 @@ pub async fn run(mut start: Start) -> ExitCode {
             driver.begin(clock::now());
             ready.ready();
             driver.ready = ready;
+            memory::give_back();
             driver.supervise().await;
             driver.end().await;
             ExitCode::SUCCESS

@@ -137,7 +137,7 @@ impl Supervisor {
             }
             let id = ProcessId(self.next_id);
             self.next_id += 1;
-            let process = Process::new(Arc::new(program.clone()));
+            let process = Process::new(Arc::clone(program));
             self.by_name.insert((config.name.clone(), program.name.clone()), id);
             self.entries.insert(id, Entry { group: Arc::clone(&config), process, deadline: None });
             processes.push(id);

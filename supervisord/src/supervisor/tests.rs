@@ -33,7 +33,7 @@ impl Sim {
     }
 
     fn add(&mut self, name: &str, priority: i32, processes: &[&str]) {
-        let processes = processes.iter().map(|name| test_defaults(name)).collect();
+        let processes = processes.iter().map(|name| Arc::new(test_defaults(name))).collect();
         let group = GroupConfig { name: name.to_owned(), priority, kind: GroupKind::Program, processes };
         self.supervisor.add_group(Arc::new(group)).unwrap();
         self.supervisor.autostart(name, self.now);
