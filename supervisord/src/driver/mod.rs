@@ -56,8 +56,11 @@ use crate::{
 
 /// Requests that are answered before the loop looks at anything else.
 const REQUESTS_AT_ONCE: usize = 64;
-/// Children that are reaped before the loop looks at anything else.
+/// Children that are reaped before the loop looks at anything else, and those among them that may be replaced at once.
+/// The kernel tells the oldest child first: a program that ran for long does not wait for a crowd that crashes again and
+/// again, if that is not taken all at once.
 const EXITS_AT_ONCE: usize = 256;
+const RESTARTS_AT_ONCE: usize = 2;
 /// Time between two lines that say for whom a shutdown waits. Source: Supervisor.
 const WAITING_LINE: Duration = Duration::from_secs(3);
 
@@ -240,12 +243,8 @@ impl Driver {
 
     /// Waits for the next input. Every branch is cancel-safe: what it has not returned is still there the next time.
     async fn next_wake(&mut self) -> Wake {
-        if self.more_exits {
-            tokio::task::yield_now().await;
-            return Wake::MoreExits;
-        }
-        let deadline = self.next_deadline();
-        if deadline.is_some_and(|at| at <= clock::now().mono) {
+        let (deadline, more_exits) = (self.next_deadline(), self.more_exits);
+        if more_exits || deadline.is_some_and(|at| at <= clock::now().mono) {
             // The runtime takes in signals, requests and output only while this task waits.
             tokio::task::yield_now().await;
         }
@@ -261,6 +260,7 @@ impl Driver {
             () = self.output.ready() => Wake::Output,
             Some(_) = self.jobs.join_next() => Wake::JobEnded,
             () = sleep => Wake::Deadline,
+            () = std::future::ready(()), if more_exits => Wake::MoreExits,
         }
     }
 
@@ -322,12 +322,19 @@ impl Driver {
     /// Reaps a bounded number of children. Leftovers are looked for once for all of them.
     fn reap(&mut self, now: Moment) {
         let mut exits = Vec::new();
-        while exits.len() < EXITS_AT_ONCE
-            && let Some(exit) = reap::next()
-        {
+        let mut restarts = 0;
+        self.more_exits = false;
+        while let Some(exit) = reap::next() {
+            let process = self.supervisor.owner(exit.0).and_then(|id| self.supervisor.process(id));
+            if process.is_some_and(|process| process.state() != ProcessState::Stopping) {
+                restarts += 1;
+            }
             exits.push(exit);
+            self.more_exits = exits.len() == EXITS_AT_ONCE || restarts == RESTARTS_AT_ONCE;
+            if self.more_exits {
+                break;
+            }
         }
-        self.more_exits = exits.len() == EXITS_AT_ONCE;
         for (pid, _) in &exits {
             if let Some(id) = self.supervisor.owner(*pid) {
                 self.family.note_group(id, *pid);
