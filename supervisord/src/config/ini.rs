@@ -157,6 +157,10 @@ impl Reader {
         let mut indent = 0;
         let mut bad = Vec::new();
         for (number, raw) in (1..).zip(text.split_inclusive('\n')) {
+            if matches!(place, Some(Place::Nowhere)) && is_plain_key(raw) {
+                (entry, indent) = (Some(0), 0);
+                continue;
+            }
             let line = Line::new(number, raw);
             if line.value.is_empty() {
                 if let (Comment::None, Some(place), Some(entry)) = (line.comment, place, entry)
@@ -386,6 +390,14 @@ fn header(line: &str) -> Option<&str> {
     let rest = line.strip_prefix('[')?;
     let end = rest.rfind(']')?;
     (end > 0).then(|| &rest[..end])
+}
+
+/// Whether a line is certainly a key with a value and without a comment; most lines are.
+fn is_plain_key(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.contains(&b'=')
+        && !bytes.iter().any(|byte| matches!(byte, b';' | b'#'))
 }
 
 /// Splits at the first `=` or `:`.
