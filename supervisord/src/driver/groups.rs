@@ -17,6 +17,7 @@ use crate::{
         Config, GroupConfig, GroupKind, LogTarget, OutputConfig, ProgramConfig, diff,
         load::{self, Loaded},
     },
+    os::memory,
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
     startup,
@@ -147,7 +148,9 @@ impl Driver {
     }
 
     fn load(&self) -> Result<Loaded, Refusal> {
-        load::load(&self.configuration_file, &self.inputs, &self.overrides).map_err(|errors| {
+        let loaded = load::load(&self.configuration_file, &self.inputs, &self.overrides);
+        memory::give_back();
+        loaded.map_err(|errors| {
             Refusal::new(Reason::CannotReread, format!("{}\n\n{errors}", errors.first_like_supervisor()))
         })
     }
