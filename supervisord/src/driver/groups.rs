@@ -209,7 +209,8 @@ impl Driver {
         let active = active.map(|group| group.config().name.clone()).collect();
         let plan = update::plan(&changes, active, &groups);
         let (steps, receiver) = mpsc::channel(plan.step_count().max(1));
-        self.jobs.spawn(update::run(self.handle.clone(), plan, steps));
+        let asker = update::Asker { driver: self.handle.clone(), life: self.lives.subscribe() };
+        self.jobs.spawn(update::run(asker, plan, steps));
         Ok(receiver)
     }
 
@@ -231,6 +232,8 @@ impl Driver {
             }
         }
         self.family = super::family::Family::default();
+        self.next_waiting_line = None;
+        self.lives.send_replace(());
         self.supervisor.begin_anew();
         if let Err(error) = self.log.reconfigure(&config.daemon) {
             error!("{error}");

@@ -123,6 +123,8 @@ struct Driver {
     /// Updates under way.
     jobs: JoinSet<()>,
     generation: watch::Sender<u64>,
+    /// Tells updates that were begun before a restart that what they had planned is void.
+    lives: watch::Sender<()>,
     zone: TimeZone,
     started: Moment,
     more_exits: bool,
@@ -203,6 +205,7 @@ impl Driver {
             requests,
             jobs: JoinSet::new(),
             generation: watch::Sender::new(0),
+            lives: watch::Sender::new(()),
             zone: TimeZone::system(),
             started: clock::now(),
             more_exits: false,
@@ -283,8 +286,9 @@ impl Driver {
 
     /// After the loop: no socket, no pidfile, no client is left.
     async fn end(mut self) {
-        self.jobs.shutdown().await;
-        self.requests.close();
+        // An update that we have cut short still tells its client so.
+        drop((self.requests, self.operations));
+        while self.jobs.join_next().await.is_some() {}
         if let Some(servers) = self.servers.take() {
             servers.shutdown().await;
         }
@@ -517,8 +521,9 @@ impl Driver {
                 debug!("unable to signal {name} (pid {pid}), it probably just exited on its own");
             }
             Err(error) => {
-                crit!("unknown problem killing {name} ({pid}): {error}");
-                self.supervisor.handle_signal_refused(id, now);
+                let problem = format!("unknown problem killing {name} ({pid}): {error}");
+                crit!("{problem}");
+                self.supervisor.handle_signal_refused(id, problem, now);
             }
         }
     }

@@ -280,9 +280,9 @@ impl Supervisor {
         self.with(id, now, |process| process.handle_leftovers_gone(now));
     }
 
-    /// Records that the kernel refused a signal to the child of `id`.
-    pub fn handle_signal_refused(&mut self, id: ProcessId, now: Moment) {
-        self.with(id, now, Process::handle_signal_refused);
+    /// Records that the kernel refused a signal to the child of `id`, and why.
+    pub fn handle_signal_refused(&mut self, id: ProcessId, problem: String, now: Moment) {
+        self.with(id, now, |process| process.handle_signal_refused(problem));
     }
 
     /// Acts on the earliest deadline if it is at or before `now`, and on no other: a crowd of programs that are due for
