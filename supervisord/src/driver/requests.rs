@@ -136,6 +136,10 @@ impl Driver {
         for name in names {
             match select(&self.supervisor, name) {
                 Selection::One(id) => ids.push(id),
+                // As for Supervisor's `status`: who lists names something, even if there is nothing in it.
+                Selection::Many(many) if many.is_empty() && name != "all" => {
+                    unmatched.push((name.clone(), Reason::BadGroup));
+                }
                 Selection::Many(many) => {
                     let mut many = many;
                     many.sort_by_key(|id| self.supervisor.names(*id).map(|(_, name)| name.to_owned()));
@@ -389,8 +393,10 @@ impl Driver {
     }
 
     fn clear_logs(&mut self, names: &[String]) -> Vec<ProcessResult> {
-        let (ids, unmatched) = self.resolve_in_order(names);
-        let mut results: Vec<ProcessResult> = unmatched
+        let targets = self.resolve(names);
+        let gathered = self.supervisor.in_start_order(&targets.gathered);
+        let mut results: Vec<ProcessResult> = targets
+            .unmatched
             .into_iter()
             .map(|(name, reason)| ProcessResult {
                 name,
@@ -400,7 +406,7 @@ impl Driver {
                 phase: Phase::Whole,
             })
             .collect();
-        for id in ids {
+        for id in targets.named.into_iter().chain(gathered) {
             let logs: Vec<_> = self.units.get(&id).into_iter().flat_map(super::unit::Unit::logs).collect();
             let failure = logs.into_iter().find_map(|log| self.output.clear(log).err());
             results.push(match failure {
