@@ -38,8 +38,8 @@ pub struct Options {
     pub history_file: Option<String>,
     /// `--format`
     pub format: Format,
-    /// The other words, joined by one blank; empty = none.
-    pub command: String,
+    /// The other words, joined by one blank; `None` = there are none. One that is empty is a command that does nothing.
+    pub command: Option<String>,
 }
 
 /// What a run works with: options over configuration file over defaults.
@@ -237,7 +237,7 @@ struct Given {
 /// The first mistake, in Supervisor's words.
 pub fn parse(words: &[String]) -> Result<Invocation, UsageError> {
     let (given, rest) = split(words)?;
-    let mut options = Options { command: rest.join(" "), ..Options::default() };
+    let mut options = Options { command: (!rest.is_empty()).then(|| rest.join(" ")), ..Options::default() };
     let mut seen = Vec::new();
     for Given { spec, written, value } in given {
         if seen.contains(&spec.opt) {
@@ -275,12 +275,12 @@ pub fn settle(options: Options, program: &str) -> Result<Settings, String> {
     Ok(Settings {
         serverurl: options.serverurl.unwrap_or(file.serverurl),
         credentials: credentials.map(|(username, password)| Credentials { username, password }),
-        interactive: options.interactive || options.command.is_empty(),
+        interactive: options.interactive || options.command.is_none(),
         format: options.format,
         prompt: file.prompt,
         history_file: options.history_file.map(PathBuf::from).or(file.history_file),
         configuration,
-        command: Some(options.command).filter(|command| !command.is_empty()),
+        command: options.command,
     })
 }
 
@@ -457,7 +457,9 @@ mod tests {
         let words: Vec<String> = line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
         match parse(&words)? {
             Invocation::Run(options) => Ok(*options),
-            Invocation::Print(_) => Ok(Options { command: "(printed)".to_owned(), ..Options::default() }),
+            Invocation::Print(_) => {
+                Ok(Options { command: Some("(printed)".to_owned()), ..Options::default() })
+            }
         }
     }
 
@@ -465,9 +467,14 @@ mod tests {
     fn options_end_at_the_first_other_word() {
         let parsed = options("-c a.conf -i status -c x --help").unwrap();
         assert_eq!(parsed.configuration.as_deref(), Some("a.conf"));
-        assert_eq!((parsed.interactive, parsed.command.as_str()), (true, "status -c x --help"));
-        assert_eq!(options("-i -- -x y").unwrap().command, "-x y");
-        assert_eq!(options("- y").unwrap().command, "- y");
+        assert_eq!((parsed.interactive, parsed.command.as_deref()), (true, Some("status -c x --help")));
+        assert_eq!(options("-i -- -x y").unwrap().command.as_deref(), Some("-x y"));
+        assert_eq!(options("- y").unwrap().command.as_deref(), Some("- y"));
+        assert_eq!(options("-i").unwrap().command, None);
+        let Ok(Invocation::Run(empty)) = parse(&[String::new()]) else {
+            panic!("an empty word is a command")
+        };
+        assert_eq!(empty.command.as_deref(), Some(""));
     }
 
     #[test]
@@ -490,7 +497,7 @@ mod tests {
 
     #[test]
     fn help_counts_where_it_stands() {
-        assert_eq!(options("-h -i").unwrap().command, "(printed)");
+        assert_eq!(options("-h -i").unwrap().command.as_deref(), Some("(printed)"));
         assert_eq!(options("-h -x"), Err(UsageError::Unknown("-x".to_owned())));
         assert_eq!(options("-i -i -h"), Err(UsageError::Twice("-i".to_owned())));
     }
