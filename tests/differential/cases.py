@@ -46,11 +46,11 @@ command=/bin/false
 startretries=1000000
 autostart=false
 [program:once]
-command=/bin/true
+command=/bin/sleep 0.3
 startsecs=0
 autorestart=false
 [program:two]
-command=/bin/sh -c "exit 2"
+command=/bin/sh -c "sleep 0.3; exit 2"
 startsecs=0
 autorestart=false
 exitcodes=0,2
@@ -187,6 +187,7 @@ STEPS = [
     ("until", ["crash"], "FATAL"),
     *ctl("start manual", "start manual", "status manual", "start alone:other", "start duo:*", "start duo:*",
          "start many:*", "start once", "start manual nosuch sleeper"),
+    ("until", ["once"], "EXITED"),
     *ctl("stop", "stop nosuch", "stop manual", "stop manual", "stop nosuch:*", "stop empty:*", "stop duo:*",
          "stop duo:*", "stop many:many_02", "status many:*", "stop missing", "stop once", "stop stubborn",
          "status stubborn", "stop alone:other manual nosuch", "stop many:many_01 many:many_01"),
@@ -239,9 +240,11 @@ STEPS = [
     ("until", ["merged"], "RUNNING"),
     *ctl("stop all", "stop all", "start all"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
+    ("until", ["once", "two"], "EXITED"),
     *ctl("stop retry"),
     *ctl("restart all"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
+    ("until", ["once", "two"], "EXITED"),
     *ctl("stop retry", "shutdown x", "reload x", "shutdown"),
     ("ended",),
     *ctl("status", "shutdown", "version"),
