@@ -38,7 +38,8 @@ pub struct Options {
     pub history_file: Option<String>,
     /// `--format`
     pub format: Format,
-    /// The other words, joined by one blank; `None` = there are none. One that is empty is a command that does nothing.
+    /// The other words, joined by one blank; `None` = there are none. An empty word is a command that does nothing, not
+    /// the shell: a script with an empty variable must not wait for input.
     pub command: Option<String>,
 }
 
@@ -471,10 +472,8 @@ mod tests {
         assert_eq!(options("-i -- -x y").unwrap().command.as_deref(), Some("-x y"));
         assert_eq!(options("- y").unwrap().command.as_deref(), Some("- y"));
         assert_eq!(options("-i").unwrap().command, None);
-        let Ok(Invocation::Run(empty)) = parse(&[String::new()]) else {
-            panic!("an empty word is a command")
-        };
-        assert_eq!(empty.command.as_deref(), Some(""));
+        let Ok(Invocation::Run(empty)) = parse(&[String::new()]) else { panic!("it is a command") };
+        assert_eq!(empty.command.as_deref(), Some(""), "an empty word is not the shell");
     }
 
     #[test]

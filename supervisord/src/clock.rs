@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Longest time that anything waits. A configuration may ask for more than the clock can count.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 /// A point in time: on the monotonic clock for every decision, on the wall clock for what a user reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -15,6 +18,11 @@ impl Moment {
     /// This moment and `span` later, on both clocks.
     pub fn after(self, span: Duration) -> Self {
         Self { mono: self.mono + span, unix: self.unix + span }
+    }
+
+    /// When a wait of `span` that begins now is over; thirty years from now at the latest.
+    pub fn deadline(self, span: Duration) -> Instant {
+        self.mono + span.min(LONGEST_WAIT)
     }
 }
 

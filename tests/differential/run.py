@@ -81,7 +81,7 @@ class Side:
     def run(self, program, words, stdin=""):
         """(stdout, stderr, exit status), made comparable."""
         words = [self.expand(word) for word in words]
-        stdout, stderr, status = self.launch(program, words, stdin.encode())
+        stdout, stderr, status = self.launch(program, words, self.expand(stdin).encode())
         return self.plain(stdout), self.plain(stderr), status
 
     def ctl(self, words, stdin=""):
@@ -242,6 +242,8 @@ def perform(table, sides, step):
         on_both(sides, lambda side: wait_for(
             f"{side.name}: {text!r} in {name}",
             lambda: text in pathlib.Path(side.dir, name).read_text(errors="replace")))
+    elif kind == "touch":
+        on_both(sides, lambda side: pathlib.Path(side.dir, rest[0]).touch())
     elif kind == "configure":
         on_both(sides, lambda side: side.configure(rest[0]))
     elif kind == "ended":

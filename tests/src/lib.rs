@@ -11,16 +11,13 @@
     reason = "the bans are for the product: tests start programs and wait for them by the clock"
 )]
 
+mod command;
 pub mod processes;
 
 use std::{
     env, fs,
     fs::File,
-    io::{self, Read},
-    os::unix::{
-        fs::OpenOptionsExt,
-        process::{CommandExt, ExitStatusExt},
-    },
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -31,6 +28,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use command::{Background, Reply, run};
+use command::{finish, run_to_end};
 pub use nix::sys::signal::Signal;
 use nix::{
     errno::Errno,
@@ -69,17 +68,6 @@ pub struct Daemon {
     pid: Option<i32>,
 }
 
-/// What a command printed and how it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// Exit status; 128 + signal where one ended it.
-    pub status: i32,
-    /// Standard output, bytes that are no UTF-8 replaced.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
 /// One line of an actor's `record=FILE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
@@ -87,12 +75,6 @@ pub struct Start {
     pub pid: i32,
     /// When it ran, on the monotonic clock.
     pub at: Duration,
-}
-
-/// A command that runs beside the test; ended when dropped.
-pub struct Background {
-    child: Child,
-    output: PathBuf,
 }
 
 impl Daemon {
@@ -227,9 +209,8 @@ impl Daemon {
     /// Starts `supervisorctl` beside the test; its output goes to the file `output` of the directory.
     pub fn ctl_background(&self, words: &[&str], output: &str) -> Background {
         let mut command = self.ctl_command();
-        command.args(words).stdin(Stdio::piped()).stdout(self.create(output)).stderr(self.create("ctl.err"));
-        let child = command.spawn().expect("starting supervisorctl");
-        Background { child, output: self.path(output) }
+        command.args(words);
+        Background::start(command, self.path(output))
     }
 
     /// `supervisorctl -c FILE`, ready for more words.
@@ -400,9 +381,21 @@ impl Daemon {
         found
     }
 
-    /// Living processes that this test started.
+    /// Living processes that this test started: those that carry the mark, and those below the daemon, for some
+    /// programs overwrite their environment.
     fn marked(&self) -> Vec<Process> {
-        processes::with_variable(&format!("{MARK}={}", self.mark))
+        let mut found = processes::with_variable(&format!("{MARK}={}", self.mark));
+        let child = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        for daemon in self.pid.into_iter().chain(child) {
+            let below = processes::descendants(daemon);
+            found.extend(
+                below
+                    .into_iter()
+                    .filter(|p| !found.iter().any(|known| known.pid == p.pid))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        found
     }
 
     /// Waits until no process of this test but the daemon lives.
@@ -430,7 +423,12 @@ impl Drop for Daemon {
         if thread::panicking() {
             self.report();
         }
-        // The daemon first: it would replace what is ended here.
+        // The daemon would replace what is ended here, and what it leaves behind is found below it only while it lives.
+        for process in
+            self.daemons_first().iter().take_while(|process| process.command.contains("supervisord"))
+        {
+            kill(process.pid, Signal::SIGSTOP);
+        }
         for process in self.daemons_first() {
             kill(process.pid, Signal::SIGKILL);
         }
@@ -470,63 +468,6 @@ impl Daemon {
             eprintln!("--- {name}\n{}", &text[start..]);
         }
         eprintln!("--- processes\n{:#?}", self.marked());
-    }
-}
-
-impl Reply {
-    /// Fails the test unless the command printed exactly this on stdout and exited with 0.
-    #[track_caller]
-    pub fn is(&self, stdout: &str) {
-        assert_eq!((self.stdout.as_str(), self.status), (stdout, 0), "stderr: {}", self.stderr);
-    }
-
-    /// Fails the test unless the command printed exactly this on stdout and exited with `status`.
-    #[track_caller]
-    pub fn fails(&self, status: i32, stdout: &str) {
-        assert_eq!((self.stdout.as_str(), self.status), (stdout, status), "stderr: {}", self.stderr);
-    }
-}
-
-impl Background {
-    /// What it has printed so far.
-    pub fn output(&self) -> Vec<u8> {
-        fs::read(&self.output).unwrap_or_default()
-    }
-
-    /// What it has printed so far; bytes that are no UTF-8 are replaced.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.output()).into_owned()
-    }
-
-    /// Writes to its standard input.
-    pub fn input(&mut self, text: &str) {
-        let stdin = self.child.stdin.as_mut().expect("stdin is a pipe");
-        io::Write::write_all(stdin, text.as_bytes()).expect("writing to supervisorctl");
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill(i32::try_from(self.child.id()).expect("pids are positive"), signal);
-    }
-
-    /// Waits until it has ended.
-    pub fn wait(&mut self) -> i32 {
-        let end = Instant::now() + BOUND;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("waiting for supervisorctl") {
-                return code(status);
-            }
-            assert!(Instant::now() < end, "waited in vain for supervisorctl to end: {}", self.text());
-            thread::sleep(Duration::from_millis(3));
-        }
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        // Either call fails when it has ended before.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -599,43 +540,4 @@ pub fn binary(name: &str) -> PathBuf {
 fn profile_dir() -> PathBuf {
     let executable = env::current_exe().expect("the path of the test");
     executable.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
-}
-
-/// Runs a command without input to its end.
-fn finish(mut command: Command) -> Reply {
-    command.stdin(Stdio::null());
-    run_to_end(command)
-}
-
-/// Runs a command to its end, within the bound.
-fn run_to_end(mut command: Command) -> Reply {
-    let mut out = tempfile::tempfile().expect("a temporary file");
-    let mut err = tempfile::tempfile().expect("a temporary file");
-    command.stdout(out.try_clone().expect("a descriptor")).stderr(err.try_clone().expect("a descriptor"));
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let end = Instant::now() + BOUND;
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waiting for a command") {
-            break status;
-        }
-        if Instant::now() > end {
-            // It is our own child; a failure to end it changes nothing about the panic.
-            let _ = child.kill();
-            panic!("{command:?} did not end: {}", text(&mut out));
-        }
-        thread::sleep(Duration::from_millis(1));
-    };
-    Reply { status: code(status), stdout: text(&mut out), stderr: text(&mut err) }
-}
-
-/// Everything in a file that somebody else wrote through the same descriptor.
-fn text(file: &mut File) -> String {
-    let mut bytes = Vec::new();
-    io::Seek::rewind(file).and_then(|()| file.read_to_end(&mut bytes)).expect("reading output");
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Exit status, or 128 + signal.
-fn code(status: ExitStatus) -> i32 {
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }

@@ -45,6 +45,19 @@ pub fn children(pid: i32) -> Vec<i32> {
     all().into_iter().filter(|child| parent(*child) == Some(pid)).collect()
 }
 
+/// Everything below `pid`, zombies excepted.
+pub fn descendants(pid: i32) -> Vec<Process> {
+    let parents: Vec<(i32, i32)> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(ancestor) = found.get(at).copied() {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == ancestor).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    let living = found.into_iter().skip(1).filter(|pid| is_alive(*pid));
+    living.map(|pid| Process { pid, ppid: parent(pid).unwrap_or(0), command: command(pid) }).collect()
+}
+
 /// Living processes whose environment holds `variable` (`NAME=value`).
 pub fn with_variable(variable: &str) -> Vec<Process> {
     let mut found = Vec::new();

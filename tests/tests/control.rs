@@ -209,7 +209,7 @@ fn t49_a_broken_configuration_changes_nothing() {
     for (broken, word) in [
         ("[program:x]\ncommand=/bin/true\nstartsecs=soon\n", "'soon' in section 'program:x'"),
         ("[program:x]\ncommand=/bin/true\n[group:g]\nprograms=x,nosuch\n", "nosuch"),
-        ("[program:x]\nthis is no key\n", "this is no key"),
+        ("[program:x]\ncommand=/bin/true %(nosuch)s\n", "nosuch"),
         ("[program:x]\ncommand=/bin/true\n[include]\n", "include"),
     ] {
         daemon.configure(broken);
@@ -221,9 +221,18 @@ fn t49_a_broken_configuration_changes_nothing() {
         }
         daemon.signal(Signal::SIGHUP);
     }
+    // A file that is no INI file: supervisorctl cannot find the daemon in it either, and the daemon goes on.
+    daemon.configure("[program:x]\nthis is no key\n");
+    let reply = daemon.ctl("reread");
+    assert_eq!(reply.status, 2, "{reply:?}");
+    assert!(
+        reply.stderr.contains("supervisord.conf:") && reply.stderr.contains("this is no key"),
+        "{reply:?}"
+    );
+    daemon.signal(Signal::SIGHUP);
     daemon.until("the complaints", || daemon.log().matches("SIGHUP").count() >= 4);
-    assert_eq!(daemon.process_pid("x"), pid, "nothing was stopped");
     daemon.configure(good);
+    assert_eq!(daemon.process_pid("x"), pid, "nothing was stopped");
     daemon.ctl("reread").is("No config updates to processes\n");
 }
 

@@ -44,12 +44,12 @@ startsecs=0
 }
 
 #[test]
-fn a_failed_start_prints_the_reason_and_exits_with_2() {
+fn a_failed_start_prints_the_reason_and_exits_as_supervisor_does() {
     let mut daemon = Daemon::prepare(PROGRAM);
     fs::create_dir(daemon.path("supervisord.log")).expect("a directory in the log's place");
     let reply = daemon.daemonize(&[]);
-    assert_eq!(reply.status, 2, "{reply:?}");
-    assert!(reply.stderr.contains("supervisord.log"), "{reply:?}");
+    assert_eq!(reply.status, 1, "{reply:?}");
+    assert!(reply.stderr.starts_with("Error: ") && reply.stderr.contains("supervisord.log"), "{reply:?}");
     daemon.configure("[unix_http_server]\nfile=/nonexistent/s.sock\n[supervisord]\nlogfile=$DIR/other.log\n");
     let reply = daemon.daemonize(&[]);
     assert_eq!(reply.status, 2, "{reply:?}");
@@ -161,6 +161,7 @@ fn included_files_and_options_over_the_file() {
     daemon.launch(&["-i", "mine", "-e", "debug"]);
     daemon.until_state("from_a", "RUNNING");
     daemon.until_state("from_b", "RUNNING");
+    daemon.ctl("stop from_a").is("from_a: stopped\n");
     let log = daemon.log();
     assert!(log.contains(&format!(
         "Included extra file \"{}\" during parsing",

@@ -133,6 +133,7 @@ fn with_live_settings(old: &ProgramConfig, new: &ProgramConfig) -> ProgramConfig
         stopwaitsecs: new.stopwaitsecs,
         stopasgroup: new.stopasgroup,
         killasgroup: new.killasgroup,
+        killmode: new.killmode,
         stdout: output(&old.stdout, &new.stdout),
         stderr: output(&old.stderr, &new.stderr),
         ..old.clone()

@@ -156,14 +156,14 @@ macro_rules! program_keys {
             "redirect_stderr", "stdout_logfile", "stdout_logfile_maxbytes", "stdout_logfile_backups",
             "stdout_capture_maxbytes", "stdout_events_enabled", "stdout_syslog", "stderr_logfile",
             "stderr_logfile_maxbytes", "stderr_logfile_backups", "stderr_capture_maxbytes", "stderr_events_enabled",
-            "stderr_syslog", "environment", "directory", "umask", "serverurl", $($more),*
+            "stderr_syslog", "environment", "directory", "umask", "serverurl", "killmode", "login_environment", $($more),*
         ]
     };
 }
 
-const PROGRAM: [&str; 32] = program_keys!();
-const LISTENER: [&str; 35] = program_keys!("events", "buffer_size", "result_handler");
-const FASTCGI: [&str; 36] = program_keys!("socket", "socket_owner", "socket_mode", "socket_backlog");
+const PROGRAM: [&str; 34] = program_keys!();
+const LISTENER: [&str; 37] = program_keys!("events", "buffer_size", "result_handler");
+const FASTCGI: [&str; 38] = program_keys!("socket", "socket_owner", "socket_mode", "socket_backlog");
 
 #[cfg(test)]
 mod tests {

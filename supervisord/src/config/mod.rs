@@ -305,8 +305,12 @@ pub struct ProgramConfig {
     pub stopasgroup: bool,
     /// Send SIGKILL to the whole process group. Key `killasgroup`, default as `stopasgroup`.
     pub killasgroup: bool,
+    /// What is ended with the main process. Key `killmode`, not in Supervisor, default `tree`.
+    pub killmode: KillMode,
     /// User to run it as. Key `user`, default none: as the daemon.
     pub user: Option<User>,
+    /// Set HOME, USER, LOGNAME and SHELL to those of `user`. Key `login_environment`, not in Supervisor, default false.
+    pub login_environment: bool,
     /// Send stderr where stdout goes. Key `redirect_stderr`, default false.
     pub redirect_stderr: bool,
     /// Where stdout goes.
@@ -362,6 +366,19 @@ pub enum AutoRestart {
     Unexpected,
     /// `true`
     Always,
+}
+
+/// Key `killmode`: which processes of a program are ended when its main process has died, before a replacement starts
+/// and before a stop is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KillMode {
+    /// `process`: none, as in Supervisor.
+    Process,
+    /// `group`: its process group.
+    Group,
+    /// `tree`: its process group, and descendants that left it.
+    Tree,
 }
 
 /// Key `stopsignal`: a signal number, real-time signals included.

@@ -5,7 +5,7 @@
 use libc;
 
 use super::{
-    AutoRestart, FastCgiSocket, LogLevel, LogTarget, Owner, StopSignal, User,
+    AutoRestart, FastCgiSocket, KillMode, LogLevel, LogTarget, Owner, StopSignal, User,
     python::{self, dirname, int, repr, strip},
 };
 
@@ -124,6 +124,19 @@ pub fn auto_restart(text: &str) -> Result<AutoRestart, String> {
         Ok(false) => Ok(AutoRestart::Never),
         Err(_) if lower == "unexpected" => Ok(AutoRestart::Unexpected),
         Err(_) => Err(format!("invalid 'autorestart' value {}", repr(&lower))),
+    }
+}
+
+/// `process`, `group` or `tree`, in any case.
+///
+/// # Errors
+/// `invalid 'killmode' value 'all', expected process, group or tree`
+pub fn kill_mode(text: &str) -> Result<KillMode, String> {
+    match text.to_lowercase().as_str() {
+        "process" => Ok(KillMode::Process),
+        "group" => Ok(KillMode::Group),
+        "tree" => Ok(KillMode::Tree),
+        other => Err(format!("invalid 'killmode' value {}, expected process, group or tree", repr(other))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    AutoRestart, Environment, LogTarget, OutputConfig, ProgramConfig, StopSignal, User,
+    AutoRestart, Environment, KillMode, LogTarget, OutputConfig, ProgramConfig, StopSignal, User,
     daemon::saturated,
     environment,
     evaluation::{Evaluation, Source, Subject},
@@ -11,8 +11,8 @@ use super::{
     groups::clamped,
     ini::Section,
     parse::{
-        ProgramLog, auto_restart, boolean, byte_size, count, exit_codes, integer, name, octal, program_log,
-        signal, user,
+        ProgramLog, auto_restart, boolean, byte_size, count, exit_codes, integer, kill_mode, name, octal,
+        program_log, signal, user,
     },
     python::strip,
 };
@@ -31,6 +31,8 @@ struct Shared<'a> {
     stopwaitsecs: Duration,
     stopasgroup: bool,
     killasgroup: bool,
+    killmode: KillMode,
+    login_environment: bool,
     exitcodes: Vec<u8>,
     redirect_stderr: bool,
     first: i64,
@@ -113,6 +115,8 @@ impl<'a> Evaluation<'a> {
         let stopwaitsecs = self.read(from, "stopwaitsecs", names, count).unwrap_or(10);
         let stopasgroup = self.read(from, "stopasgroup", names, boolean).unwrap_or(false);
         let killasgroup = self.read(from, "killasgroup", names, boolean).unwrap_or(stopasgroup);
+        let killmode = self.read(from, "killmode", names, kill_mode).unwrap_or(KillMode::Tree);
+        let login_environment = self.read(from, "login_environment", names, boolean).unwrap_or(false);
         let exitcodes = self.read(from, "exitcodes", names, exit_codes).unwrap_or_else(|| vec![0]);
         let redirect_stderr = self.read(from, "redirect_stderr", names, boolean).unwrap_or(false);
         let numprocs = self.read(from, "numprocs", names, numprocs).unwrap_or(1);
@@ -141,6 +145,8 @@ impl<'a> Evaluation<'a> {
             stopwaitsecs,
             stopasgroup,
             killasgroup,
+            killmode,
+            login_environment,
             exitcodes,
             redirect_stderr,
             first,
@@ -225,6 +231,8 @@ impl<'a> Evaluation<'a> {
             stopwaitsecs: shared.stopwaitsecs,
             stopasgroup: shared.stopasgroup,
             killasgroup: shared.killasgroup,
+            killmode: shared.killmode,
+            login_environment: shared.login_environment,
             user: shared.user.clone(),
             redirect_stderr: shared.redirect_stderr,
             stdout,

@@ -11,7 +11,7 @@ use std::{
 use tracing::debug;
 
 use crate::{
-    config::StopSignal,
+    config::{KillMode, StopSignal},
     os::{family, signal},
     process::Pid,
     supervisor::{ProcessId, Supervisor},
@@ -19,6 +19,9 @@ use crate::{
 
 /// Variables by which a stranger is attributed to its program.
 const MARKS: [&str; 2] = ["SUPERVISOR_GROUP_NAME", "SUPERVISOR_PROCESS_NAME"];
+
+/// How often a child without marks is looked at: one that is just calling `exec` has no environment for a moment.
+const LOOKS: u8 = 3;
 
 /// What one program left behind.
 #[derive(Debug, Default)]
@@ -34,8 +37,9 @@ struct Remains {
 #[derive(Debug, Default)]
 pub(super) struct Family {
     of: HashMap<ProcessId, Remains>,
-    /// Children of ours that belong to no program; they are reaped and otherwise left alone.
-    strangers: HashSet<Pid>,
+    /// Children of ours that seem to belong to no program, and how often they were looked at. They are reaped and
+    /// otherwise left alone.
+    strangers: HashMap<Pid, u8>,
 }
 
 impl Family {
@@ -51,7 +55,10 @@ impl Family {
     pub(super) fn find_strays(&mut self, supervisor: &Supervisor) -> Vec<(ProcessId, Pid)> {
         let mut found = Vec::new();
         for pid in family::children_of_self() {
-            if supervisor.owner(pid).is_some() || self.strangers.contains(&pid) || self.is_known_stray(pid) {
+            if supervisor.owner(pid).is_some()
+                || self.strangers.get(&pid).is_some_and(|looks| *looks >= LOOKS)
+                || self.is_known_stray(pid)
+            {
                 continue;
             }
             match program_of(pid, supervisor) {
@@ -59,9 +66,7 @@ impl Family {
                     self.of.entry(id).or_default().strays.insert(pid);
                     found.push((id, pid));
                 }
-                None => {
-                    self.strangers.insert(pid);
-                }
+                None => *self.strangers.entry(pid).or_default() += 1,
             }
         }
         found
@@ -143,9 +148,12 @@ fn note_refusal(pid: Pid, sent: Result<(), signal::SignalError>) {
     }
 }
 
+/// The program that a descendant belongs to, if what leaves its group is to be ended with it.
 fn program_of(pid: Pid, supervisor: &Supervisor) -> Option<ProcessId> {
     let [group, name] = family::environ_of(pid, MARKS).ok()?;
     let text =
         |value: Option<std::ffi::OsString>| value.as_deref().and_then(OsStr::to_str).map(ToOwned::to_owned);
-    supervisor.find(&text(group)?, &text(name)?)
+    let id = supervisor.find(&text(group)?, &text(name)?)?;
+    let wants_it = supervisor.process(id).is_some_and(|process| process.config().killmode == KillMode::Tree);
+    wants_it.then_some(id)
 }

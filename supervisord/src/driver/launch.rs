@@ -93,8 +93,8 @@ pub(super) enum LaunchError {
         /// Why.
         error: io::Error,
     },
-    /// The user's groups are unknown.
-    #[error("can't look up the groups of user {user}: {error}")]
+    /// The user database does not answer.
+    #[error("can't look up user {user} and its groups: {error}")]
     Groups {
         /// The user.
         user: String,
@@ -221,6 +221,8 @@ impl Launcher {
         }
         own.push(("SUPERVISOR_PROCESS_NAME", &config.name));
         own.push(("SUPERVISOR_GROUP_NAME", group));
+        let login = login_environment(config)?;
+        own.extend(login.iter().map(|(name, value)| (*name, value.as_str())));
         own.retain(|(name, _)| config.environment.get(name).is_none());
         own.extend(config.environment.0.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let is_own = |name: &[u8]| own.iter().any(|(known, _)| known.as_bytes() == name);
@@ -264,6 +266,21 @@ fn plan<'fd>(
 
 fn path_text(path: &Path) -> Result<CString, LaunchError> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::Nul { what: "directory" })
+}
+
+/// What a login as the program's user would set, if that is wanted.
+fn login_environment(config: &ProgramConfig) -> Result<Vec<(&'static str, String)>, LaunchError> {
+    let Some(user) = config.user.as_ref().filter(|_| config.login_environment) else { return Ok(Vec::new()) };
+    let unknown = |error| LaunchError::Groups { user: user.name.clone(), error };
+    let found = users::by_uid(user.uid).map_err(|errno| unknown(errno.into()))?;
+    let found = found.ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    Ok(vec![
+        ("HOME", text(found.home)),
+        ("USER", found.name.clone()),
+        ("LOGNAME", found.name),
+        ("SHELL", text(found.shell)),
+    ])
 }
 
 fn identity(user: &User) -> Result<Identity, LaunchError> {

@@ -36,8 +36,9 @@ use crate::{
     args::SpawnMethod,
     clock::{self, Moment},
     config::{
-        Config, LogLevel,
+        Config, KillMode, LogLevel,
         load::{Inputs, Overrides},
+        python,
     },
     crit,
     daemonize::Pidfile,
@@ -46,7 +47,7 @@ use crate::{
         reap, signal,
         spawn::{Method, Spawner},
     },
-    output::Output,
+    output::{OpenError, Output},
     process::{Aftermath, Effect, Exit, Note, Pid, ProcessState, advice},
     request::{Handle, Reason, Request},
     signals::{DaemonSignal, Signals},
@@ -60,6 +61,10 @@ const REQUESTS_AT_ONCE: usize = 64;
 const EXITS_AT_ONCE: usize = 256;
 /// Time between two lines that say for whom a shutdown waits. Source: Supervisor.
 const WAITING_LINE: Duration = Duration::from_secs(3);
+
+/// Least time between two searches for what crashed programs left behind: each looks at every child, and a storm of
+/// crashes must not become dearer by it.
+const STRAYS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the driver cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +123,8 @@ struct Driver {
     zone: TimeZone,
     started: Moment,
     more_exits: bool,
+    /// Before then a crash is no reason to look for strays.
+    next_look_for_strays: Instant,
     /// When to say again for whom a shutdown waits.
     next_waiting_line: Option<Instant>,
     /// The configuration to start anew with.
@@ -195,6 +202,7 @@ impl Driver {
             zone: TimeZone::system(),
             started: clock::now(),
             more_exits: false,
+            next_look_for_strays: clock::now().mono,
             next_waiting_line: None,
             reload: None,
         })
@@ -324,10 +332,13 @@ impl Driver {
         self.more_exits = exits.len() == EXITS_AT_ONCE;
         for (pid, _) in &exits {
             if let Some(id) = self.supervisor.owner(*pid) {
-                self.family.note_group(id, *pid);
+                let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
+                if killmode != Some(KillMode::Process) {
+                    self.family.note_group(id, *pid);
+                }
             }
         }
-        let mut diagnoses = self.look_for_strays(&exits);
+        let mut diagnoses = self.look_for_strays(&exits, now);
         let mut is_family_changed = false;
         for (pid, exit) in exits {
             if let Some(id) = self.supervisor.owner(pid) {
@@ -344,17 +355,22 @@ impl Driver {
         }
     }
 
-    /// Where a main process ended in a way that a program does which put itself into the background, or is being
-    /// stopped: attributes the descendants that landed on us. Returns what is wrong with which program.
-    fn look_for_strays(&mut self, exits: &[(Pid, Exit)]) -> BTreeMap<ProcessId, String> {
-        let is_worth_it = |(pid, exit): &(Pid, Exit)| {
+    /// Attributes the descendants that landed on us when main processes ended, so that a replacement finds nothing of
+    /// its predecessor. Returns which programs put themselves into the background, and what to do about it.
+    ///
+    /// After a crash this is done at most once in [`STRAYS_PAUSE`].
+    fn look_for_strays(&mut self, exits: &[(Pid, Exit)], now: Moment) -> BTreeMap<ProcessId, String> {
+        let is_certain = |(pid, exit): &(Pid, Exit)| {
             let process = self.supervisor.owner(*pid).and_then(|id| self.supervisor.process(id));
             process.is_some_and(|process| *exit == Exit::Code(0) || process.state() == ProcessState::Stopping)
         };
         let mut diagnoses = BTreeMap::new();
-        if !exits.iter().any(is_worth_it) {
+        let is_ours = |(pid, _): &(Pid, Exit)| self.supervisor.owner(*pid).is_some();
+        let is_too_soon = now.mono < self.next_look_for_strays;
+        if !exits.iter().any(is_certain) && (is_too_soon || !exits.iter().any(is_ours)) {
             return diagnoses;
         }
+        self.next_look_for_strays = now.mono + STRAYS_PAUSE;
         let found = self.family.find_strays(&self.supervisor);
         for (pid, exit) in exits {
             let Some(id) = self.supervisor.owner(*pid).filter(|_| *exit == Exit::Code(0)) else { continue };
@@ -446,7 +462,7 @@ impl Driver {
             return Err("it is not supervised any more".to_owned());
         };
         for log in unit.logs() {
-            self.output.open(log).map_err(|error| format!("can't open log file {error}"))?;
+            self.output.open(log).map_err(|error| log_error(&process.config().name, &error))?;
         }
         let captured = Captured { stdout: unit.stdout.is_some(), stderr: unit.stderr.is_some() };
         let launched = match self.launcher.launch(group, process.config(), captured) {
@@ -592,4 +608,11 @@ impl Driver {
             )),
         }
     }
+}
+
+/// Supervisor's words for a log that cannot be opened, and which one it is.
+fn log_error(name: &str, error: &OpenError) -> String {
+    let errno = error.source.raw_os_error().map(nix::errno::Errno::from_raw);
+    let code = errno.map_or_else(|| error.source.to_string(), |errno| format!("{errno:?}"));
+    format!("unknown error making dispatchers for {}: {code} ({error})", python::repr(name))
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    output::follow::Follower,
+    output::{LogId, follow::Follower},
     process::{Denied, describe::description},
     request::{
         Answer, Channel, DaemonInfo, ListQuery, Listing, LogSource, Operate, Phase, ProcessInfo,
@@ -136,13 +136,16 @@ impl Driver {
         for name in names {
             match select(&self.supervisor, name) {
                 Selection::One(id) => ids.push(id),
-                // As for Supervisor's `status`: who lists names something, even if there is nothing in it.
-                Selection::Many(many) if many.is_empty() && name != "all" => {
+                // Supervisor's status does not tell an empty group from none.
+                Selection::Many(many) if many.is_empty() && name.contains(':') => {
                     unmatched.push((name.clone(), Reason::BadGroup));
                 }
                 Selection::Many(many) => {
+                    let name_of = |id: &ProcessId| {
+                        self.supervisor.names(*id).map(|(group, name)| (group.to_owned(), name.to_owned()))
+                    };
                     let mut many = many;
-                    many.sort_by_key(|id| self.supervisor.names(*id).map(|(_, name)| name.to_owned()));
+                    many.sort_by_key(name_of);
                     ids.extend(many);
                 }
                 Selection::NoProcess => unmatched.push((name.clone(), Reason::BadName)),
@@ -150,6 +153,13 @@ impl Driver {
             }
         }
         (ids, unmatched)
+    }
+
+    /// What is wrong with a log, if anything is.
+    fn output_problem(&self, log: LogId) -> Option<String> {
+        let error = self.output.health(log).error?;
+        let path = self.output.path(log).map(|path| path.display().to_string()).unwrap_or_default();
+        Some(format!("its output cannot be written to {path}: {error}"))
     }
 
     /// What clients see of a process.
@@ -162,7 +172,7 @@ impl Driver {
         if process.has_leftovers() {
             advice.push(format!("its last main process left behind: {}", self.family.describe(id)));
         }
-        advice.extend(unit.logs().filter_map(|log| self.output.health(log).error));
+        advice.extend(unit.logs().filter_map(|log| self.output_problem(log)));
         Some(ProcessInfo {
             name: name.to_owned(),
             group: group.to_owned(),
@@ -296,7 +306,7 @@ impl Driver {
                 self.operations.wait(operation, id, Goal::Stopped);
             }
             match self.supervisor.stop(id, now) {
-                Ok(()) if wait => {}
+                Ok(()) if wait => tracing::info!("waiting for {} to stop", self.name_of(id)),
                 Ok(()) => self.report_outcome(operation, id, Ok(())),
                 Err(denied) => {
                     self.operations.forget(operation, id);
@@ -393,10 +403,11 @@ impl Driver {
     }
 
     fn clear_logs(&mut self, names: &[String]) -> Vec<ProcessResult> {
-        let targets = self.resolve(names);
-        let gathered = self.supervisor.in_start_order(&targets.gathered);
-        let mut results: Vec<ProcessResult> = targets
-            .unmatched
+        let (mut ids, unmatched) = self.resolve_in_order(names);
+        if names == ["all"] {
+            ids = self.supervisor.in_start_order(&ids);
+        }
+        let mut results: Vec<ProcessResult> = unmatched
             .into_iter()
             .map(|(name, reason)| ProcessResult {
                 name,
@@ -406,7 +417,7 @@ impl Driver {
                 phase: Phase::Whole,
             })
             .collect();
-        for id in targets.named.into_iter().chain(gathered) {
+        for id in ids {
             let logs: Vec<_> = self.units.get(&id).into_iter().flat_map(super::unit::Unit::logs).collect();
             let failure = logs.into_iter().find_map(|log| self.output.clear(log).err());
             results.push(match failure {

@@ -276,7 +276,7 @@ impl Process {
         self.exit = None;
         self.spawns += 1;
         self.note(Note::Spawned(pid));
-        self.state = State::Starting { pid, up_at: now.mono + self.config.startsecs };
+        self.state = State::Starting { pid, up_at: now.deadline(self.config.startsecs) };
         if self.config.startsecs.is_zero() {
             self.come_up(pid);
         }
@@ -361,7 +361,7 @@ impl Process {
                 self.note(Note::KillingHard(pid));
                 let group = self.config.killasgroup;
                 self.effects.push_back(Effect::Signal { pid, signal: StopSignal::KILL, group });
-                self.state = State::Stopping { pid, kill_at: now.mono + self.kill_interval() };
+                self.state = State::Stopping { pid, kill_at: now.deadline(self.kill_interval()) };
             }
             State::Starting { .. }
             | State::Backoff { .. }
@@ -530,9 +530,9 @@ impl Process {
     }
 
     fn back_off(&mut self, now: Moment) {
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         let delay = Duration::from_secs(u64::from(self.failures));
-        self.enter(State::Backoff { retry_at: now.mono + delay });
+        self.enter(State::Backoff { retry_at: now.deadline(delay) });
         if self.failures > self.config.startretries || self.halted {
             self.failures = 0;
             self.enter(State::Fatal);
@@ -546,7 +546,7 @@ impl Process {
         let (signal, group) = (self.config.stopsignal, self.config.stopasgroup);
         self.note(Note::Killing { pid, group, signal });
         let wait = if signal == StopSignal::KILL { self.kill_interval() } else { self.config.stopwaitsecs };
-        self.enter(State::Stopping { pid, kill_at: now.mono + wait });
+        self.enter(State::Stopping { pid, kill_at: now.deadline(wait) });
         self.effects.push_back(Effect::Signal { pid, signal, group });
     }
 
@@ -596,13 +596,13 @@ impl Process {
             self.handle_leftovers_gone(now);
         } else {
             self.note(Note::KillingLeftovers);
-            self.leftovers = Leftovers::Ending { kill_at: now.mono + KILL_AGAIN, killed: true };
+            self.leftovers = Leftovers::Ending { kill_at: now.deadline(KILL_AGAIN), killed: true };
             self.effects.push_back(Effect::EndLeftovers { signal: StopSignal::KILL });
         }
     }
 
     fn leftover_deadline(&self, now: Moment) -> Instant {
-        now.mono + self.config.stopwaitsecs.min(LEFTOVER_GRACE)
+        now.deadline(self.config.stopwaitsecs.min(LEFTOVER_GRACE))
     }
 
     fn kill_interval(&self) -> Duration {

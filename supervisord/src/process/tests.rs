@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Environment, LogTarget, OutputConfig};
+use crate::config::{Environment, KillMode, LogTarget, OutputConfig};
 
 /// The settings of `[program:x]` with nothing but a command.
 pub(crate) fn defaults(name: &str) -> ProgramConfig {
@@ -32,6 +32,8 @@ pub(crate) fn defaults(name: &str) -> ProgramConfig {
         stopwaitsecs: Duration::from_secs(10),
         stopasgroup: false,
         killasgroup: false,
+        killmode: KillMode::Tree,
+        login_environment: false,
         user: None,
         redirect_stderr: false,
         stdout: output.clone(),
@@ -145,6 +147,20 @@ impl Sim {
 }
 
 const KILLED: Exit = Exit::Signal { signal: libc::SIGKILL, core_dumped: false };
+
+#[test]
+fn times_beyond_what_the_clock_counts_mean_very_long() {
+    let mut sim = Sim::new(|config| {
+        config.startsecs = Duration::MAX;
+        config.stopwaitsecs = Duration::MAX;
+    });
+    sim.start().unwrap();
+    sim.pass(Duration::from_secs(86_400));
+    assert_eq!(sim.process.state(), ProcessState::Starting);
+    sim.stop().unwrap();
+    sim.pass(Duration::from_secs(86_400));
+    assert_eq!((sim.process.state(), sim.signals()), (ProcessState::Stopping, vec![(libc::SIGTERM, false)]));
+}
 
 #[test]
 fn it_is_running_after_startsecs_and_not_before() {
@@ -276,6 +292,30 @@ fn a_program_that_exits_at_once_is_restarted_at_a_bounded_rate() {
     sim.now = sim.now.after(SPAWN_SPACING);
     sim.exit(Exit::Code(1), false);
     assert!(sim.child.is_some(), "one that ran longer than the spacing is replaced at once");
+}
+
+#[test]
+fn t30_a_stepped_wall_clock_hurries_and_delays_nothing() {
+    let hours = Duration::from_secs(5 * 3600);
+    for step in [Duration::saturating_add, Duration::saturating_sub] {
+        let mut sim = Sim::new(|_| ());
+        sim.start().unwrap();
+        sim.now.unix = step(sim.now.unix, hours);
+        sim.pass(Duration::from_millis(999));
+        assert_eq!(sim.process.state(), ProcessState::Starting);
+        sim.pass(Duration::from_millis(1));
+        assert_eq!(sim.process.state(), ProcessState::Running);
+        sim.now.unix = step(sim.now.unix, hours);
+        sim.pass(Duration::from_secs(61));
+        let uptime = describe::description(&sim.process, sim.now, &jiff::tz::TimeZone::UTC);
+        assert!(uptime.ends_with("uptime 0:01:02"), "{uptime}");
+        sim.stop().unwrap();
+        sim.now.unix = step(sim.now.unix, hours);
+        sim.pass(Duration::from_millis(9999));
+        assert_eq!(sim.signals().len(), 1, "no early SIGKILL");
+        sim.pass(Duration::from_millis(1));
+        assert_eq!(sim.signals().len(), 2);
+    }
 }
 
 #[test]

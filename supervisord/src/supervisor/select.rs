@@ -7,7 +7,7 @@ use super::{ProcessId, Supervisor};
 pub enum Selection {
     /// One process by its full name: an operation on it reports every refusal.
     One(ProcessId),
-    /// A group, which may be empty, everything, or a wildcard: an operation leaves out what needs nothing.
+    /// A group (which may be empty), everything, or a wildcard: an operation leaves out what needs nothing.
     Many(Vec<ProcessId>),
     /// No process of this name.
     NoProcess,
@@ -25,9 +25,10 @@ pub fn select(supervisor: &Supervisor, selector: &str) -> Selection {
     }
     match selector.split_once(':') {
         None => one(supervisor, selector, selector),
-        Some((group, "" | "*")) => supervisor
-            .group(group)
-            .map_or(Selection::NoGroup, |group| Selection::Many(group.processes().to_vec())),
+        Some((group, "" | "*")) => match supervisor.group(group) {
+            Some(group) => Selection::Many(group.processes().to_vec()),
+            None => Selection::NoGroup,
+        },
         Some((group, name)) => one(supervisor, group, name),
     }
 }
