@@ -294,7 +294,7 @@ fn main_text(main: &str, cwd: &Path) -> Result<String, ConfigErrors> {
     let path = cwd.join(main);
     if !path.exists() {
         let problem = format!("could not find config file {main}");
-        return Err(ConfigErrors::of_file(main, "no such file".to_owned(), problem));
+        return Err(ConfigErrors::of_file(main, problem.clone(), problem));
     }
     read_bounded(&path).map_err(|error| match error {
         ReadError::Io(error) => ConfigErrors::of_file(

@@ -103,7 +103,9 @@ fn selectors_name_what_supervisors_do_and_wildcards_more() {
     sim.add("web", 999, &["web"]);
     sim.add("workers", 999, &["job_00", "job_01", "other"]);
     sim.add("webhook", 999, &["webhook"]);
+    sim.add("empty", 999, &[]);
     let named = |selector: &str| sim.names_of(select(&sim.supervisor, selector));
+    assert_eq!(named("empty:*"), [""; 0]);
     assert_eq!(named("web"), ["web:web"]);
     assert_eq!(named("web:web"), ["web:web"]);
     assert_eq!(named("workers:job_01"), ["workers:job_01"]);
