@@ -388,7 +388,12 @@ impl Driver {
             return diagnoses;
         }
         self.next_look_for_strays = now.mono + STRAYS_PAUSE;
-        let found = self.family.find_strays(&self.supervisor);
+        let ours: Vec<_> = exits.iter().filter(|exit| is_ours(exit)).collect();
+        let suspect = match ours[..] {
+            [(pid, Exit::Code(0))] => self.supervisor.owner(*pid),
+            _ => None,
+        };
+        let found = self.family.find_strays(&self.supervisor, suspect);
         for (pid, exit) in exits {
             let Some(id) = self.supervisor.owner(*pid).filter(|_| *exit == Exit::Code(0)) else { continue };
             let state = self.supervisor.process(id).map(crate::process::Process::state);
@@ -438,7 +443,7 @@ impl Driver {
     /// Tells the core whose leftovers are gone.
     fn check_leftovers(&mut self, now: Moment) {
         // A dead stray may have left strays of its own.
-        self.family.find_strays(&self.supervisor);
+        self.family.find_strays(&self.supervisor, None);
         for id in self.family.bereaved() {
             self.check_leftovers_of(id, now);
         }
