@@ -102,9 +102,13 @@ fn search(argv0: &str) -> Result<std::path::PathBuf, String> {
     load::search(argv0).map_err(|error| error.to_string())
 }
 
-/// All mistakes with their places, then the two lines of Supervisor.
+/// All mistakes with their places, then the two lines of Supervisor; these alone where there is nothing to add.
 fn refusal(errors: &ConfigErrors, args: &Args) -> String {
-    format!("{errors}\n{}", args::report(&errors.first_like_supervisor(), &args.argv0))
+    let report = args::report(&errors.first_like_supervisor(), &args.argv0);
+    match errors.all() {
+        [error] if error.line.is_none() && error.problem == error.supervisor => report,
+        _places => format!("{errors}\n{report}"),
+    }
 }
 
 /// One warning on the terminal.

@@ -1,7 +1,7 @@
 """The configuration and the command lines that run.py compares.
 
 A step is ("ctl", words, stdin), ("raw", words) without `-c`, ("until", names, state), ("file", name, text that must
-appear), ("configure", text) or ("ended",).
+appear), ("touch", name), ("configure", text) or ("ended",).
 """
 
 HEAD = """\
@@ -132,6 +132,15 @@ autostart=false
 BROKEN = CONFIG + "[program:broken]\ncommand=/bin/true\nstartsecs=soon\n"
 
 
+LINGERING = CONFIG + """\
+[program:lingering]
+command=/bin/sh -c "trap '' TERM; echo ready; while [ ! -e $DIR/enough ]; do sleep 0.05; done"
+startsecs=0
+stopwaitsecs=60
+stdout_logfile=$DIR/lingering.log
+"""
+
+
 def ctl(*lines, stdin=""):
     return [("ctl", line.split(" ") if line else [], stdin) for line in lines]
 
@@ -176,34 +185,43 @@ STEPS = [
          "status many:many_01", "status many_01", "status many", "status duo:*", "status duo:member_a",
          "status duo:nosuch", "status nosuch", "status nosuch:*", "status empty:*", "status sleeper nosuch manual",
          "status manual", "status alone:other", "status other", "status once two", "status missing crash",
-         "status sleeper:sleeper", "status sleeper:", "status  sleeper"),
+         "status sleeper:sleeper", "status sleeper:", "status  sleeper", "status :", "status :sleeper",
+         "status a:b:c", "status all nosuch", "status nosuch all", "status sleeper many:* duo:*", "status -x"),
     ("ctl", ["status sleeper"], ""),
     ("ctl", ["signal HUP", "with_hangup"], ""),
     ("file", "hangup.log", "hung up"),
     *ctl("pid", "pid all", "pid sleeper", "pid nosuch", "pid manual", "pid sleeper manual nosuch", "pid duo:*",
-         "pid duo:member_b", "pid many:many_01"),
+         "pid duo:member_b", "pid many:many_01", "pid :", "pid sleeper sleeper", "pid all nosuch", "pid many_01"),
     *ctl("start", "start nosuch", "start sleeper", "start nosuch:*", "start empty:*", "start missing",
-         "start unexecutable", "start directory", "start badquote", "start crash", "start many_01", "start duo"),
+         "start unexecutable", "start directory", "start badquote", "start crash", "start many_01", "start duo",
+         "start :", "start a:b:c", "start nosuch nosuch2:* nosuch3:x", "start duo:nosuch", "start -x", "start all:*"),
     ("until", ["crash"], "FATAL"),
     *ctl("start manual", "start manual", "status manual", "start alone:other", "start duo:*", "start duo:*",
          "start many:*", "start once", "start manual nosuch sleeper"),
+    ("until", ["once"], "EXITED"),
     *ctl("stop", "stop nosuch", "stop manual", "stop manual", "stop nosuch:*", "stop empty:*", "stop duo:*",
          "stop duo:*", "stop many:many_02", "status many:*", "stop missing", "stop once", "stop stubborn",
-         "status stubborn", "stop alone:other manual nosuch", "stop many:many_01 many:many_01"),
+         "status stubborn", "stop alone:other manual nosuch", "stop many:many_01 many:many_01", "stop :", "stop duo:nosuch", "stop many_01", "stop -x"),
     *ctl("restart", "restart nosuch", "restart sleeper", "restart manual", "restart many:*", "restart duo:*",
-         "restart nosuch:*", "restart missing", "restart sleeper nosuch", "restart stubborn"),
+         "restart nosuch:*", "restart missing", "restart sleeper nosuch", "restart stubborn", "restart talker echo", "restart duo:member_a duo:nosuch",
+         "restart empty:*", "restart unexecutable", "restart badquote", "restart :"),
+    ("until", ["unexecutable"], "FATAL"),
     ("until", ["missing"], "FATAL"),
     *ctl("signal", "signal HUP", "signal HUP nosuch", "signal NONSENSE sleeper", "signal SIGCONT sleeper",
          "signal cont sleeper", "signal 18 sleeper", "signal CONT many:*", "signal CONT nosuch:*", "signal CONT crash",
-         "signal CONT sleeper crash nosuch", "signal 9999 sleeper", "signal CONT duo:member_b"),
+         "signal CONT sleeper crash nosuch", "signal 9999 sleeper", "signal CONT duo:member_b",
+         "signal CONT all", "signal -1 sleeper", "signal CONT sleeper:", "signal CONT empty:*", "signal CONT manual once",
+         "signal NONSENSE nosuch", "signal NONSENSE all", "signal NONSENSE many:*", "signal CONT :", "signal SIGWINCH talker"),
     *ctl("tail talker", "tail talker stdout", "tail talker STDERR", "tail -4 talker", "tail -0 talker",
          "tail -1000000 talker stderr", "tail nosuch", "tail silent", "tail merged stderr", "tail merged",
          "tail", "tail talker nonsense", "tail -x talker", "tail talker stdout more", "tail -f", "tail -5",
-         "tail echo", "tail once", "tail duo:member_b", "tail duo:*"),
-    *ctl("maintail nonsense", "maintail -f x y", "maintail -x", "maintail -0x"),
+         "tail echo", "tail once", "tail duo:member_b", "tail duo:*", "tail -f nosuch", "tail -f talker nonsense",
+         "tail -f talker stdout more", "tail -f silent", "tail -1 talker stderr", "tail +3 talker", "tail talker:talker",
+         "tail - talker", "tail -5 -5 talker", "tail missing", "tail :"),
+    *ctl("maintail nonsense", "maintail -f x y", "maintail -x", "maintail -0x", "maintail -1", "maintail -f x"),
     *ctl("clear", "clear nosuch", "clear talker", "tail talker", "clear duo:*", "clear talker nosuch", "clear silent",
-         "clear all"),
-    *ctl("fg", "fg sleeper talker", "fg nosuch", "fg manual_", "fg crash"),
+         "clear talker:talker", "clear :", "clear -x", "clear all"),
+    *ctl("fg", "fg sleeper talker", "fg nosuch", "fg manual_", "fg crash", "fg many:*", "fg :"),
     *ctl("avail", "avail x", "version", "version x", "open", "open nonsense", "open ftp://x", "pid x y z"),
     *ctl("help", "?", *(f"help {topic}" for topic in HELP_TOPICS), "help nonsense", "?status", "help a b"),
     *ctl("nonsense", "nonsense with words", "!ls", "STATUS", "stat", "quit", "exit", "EOF"),
@@ -215,6 +233,10 @@ STEPS = [
     *ctl("", stdin="reread\navail x\nEOF\n"),
     *ctl("", stdin="shutdown x\nn\nshutdown\nn\nreload\nn\nexit\n"),
     *ctl("-i status manual"),
+    *ctl("", stdin="open unix://$DIR/s.sock\nstatus manual\nopen unix://$DIR/nosuch.sock\nquit\n"),
+    *ctl("", stdin="tail talker\nclear talker\ntail talker\nsignal CONT talker\npid nosuch\nexit x\n"),
+    *ctl("", stdin="help exit\nhelp EOF\nhelp nonsense\nEOF\nstatus\n"),
+    *ctl("", stdin="   status   manual   \nstatus manual;version\n!ls\nquit now\n"),
     *ctl("", stdin="start manual\nstop manual\nstart\nsignal\ntail\n? status\n?\n"),
     # Passwords.
     ("raw", ["-s", "http://127.0.0.1:$PORT", "-u", "alice", "-p", "secret", "status", "manual"]),
@@ -239,10 +261,28 @@ STEPS = [
     ("until", ["merged"], "RUNNING"),
     *ctl("stop all", "stop all", "start all"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
+    ("until", ["once", "two"], "EXITED"),
     *ctl("stop retry"),
     *ctl("restart all"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
-    *ctl("stop retry", "shutdown x", "reload x", "shutdown"),
+    ("until", ["once", "two"], "EXITED"),
+    *ctl("stop retry", "shutdown x", "reload x", "reload"),
+    ("until", STEADY, "RUNNING"),
+    ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
+    ("until", ["once", "two"], "EXITED"),
+    *ctl("status", "avail", "reread"),
+    ("configure", BROKEN),
+    *ctl("version", "pid nosuch"),
+    ("configure", LINGERING),
+    *ctl("update", "add lingering", "remove lingering", "remove lingering sleeper nosuch", "add nosuch nosuch2"),
+    ("file", "lingering.log", "ready"),
+    *ctl("", stdin="shutdown\ny\nversion\n"),
+    # Everything is being stopped, and one program takes its time.
+    *ctl("status", "status sleeper", "status nosuch", "pid", "pid sleeper", "version", "start sleeper", "start all",
+         "stop sleeper", "stop all", "restart sleeper", "signal HUP sleeper", "clear sleeper", "clear all",
+         "tail talker", "maintail", "fg sleeper", "avail", "reread", "update", "add x", "remove x", "reload", "shutdown",
+         "help pid", "nonsense", "open x"),
+    ("touch", "enough"),
     ("ended",),
     *ctl("status", "shutdown", "version"),
     ("raw", ["-c", "$DIR/supervisord.conf", "-s", "unix://$DIR/other.sock", "status"]),
