@@ -236,7 +236,7 @@ fn groups(config: &Config) -> Value {
                 format!("fastcgi unix://{}", path.display())
             }
         };
-        let processes = group.processes.iter().map(process).collect::<Value>();
+        let processes = group.processes.iter().map(|one| process(one)).collect::<Value>();
         json!({ "name": group.name, "priority": group.priority, "kind": kind, "processes": processes })
     });
     groups.collect()

@@ -91,6 +91,9 @@ impl Daemon {
         let daemon = Self { dir, mark: format!("{}-{number}", std::process::id()), child: None, pid: None };
         // Programs of other users must get at the files of the test.
         set_mode(daemon.dir.path(), 0o755);
+        if config.contains("gate=$DIR/gate") {
+            daemon.make_gate();
+        }
         daemon.configure(config);
         daemon
     }
@@ -257,17 +260,17 @@ impl Daemon {
         self.read("supervisord.log")
     }
 
-    /// Makes a FIFO for an actor's `gate=`; [`Daemon::open_gate`] lets one actor pass.
-    pub fn make_gate(&self, name: &str) {
-        let status = Command::new("mkfifo").arg(self.path(name)).status().expect("mkfifo");
-        assert!(status.success(), "mkfifo {name}");
-        set_mode(&self.path(name), 0o666);
+    /// Makes the FIFO of actors that wait at `gate=$DIR/gate`; [`Daemon::open_gate`] lets them pass.
+    fn make_gate(&self) {
+        let made = nix::unistd::mkfifo(&self.path("gate"), nix::sys::stat::Mode::from_bits_truncate(0o600));
+        made.expect("a FIFO");
+        set_mode(&self.path("gate"), 0o666);
     }
 
     /// Lets the actors pass that wait at the gate, as soon as one does.
-    pub fn open_gate(&self, name: &str) {
+    pub fn open_gate(&self) {
         self.until("somebody to wait at the gate", || {
-            fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(name)).is_ok()
+            fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.path("gate")).is_ok()
         });
     }
 
@@ -459,6 +462,22 @@ impl Daemon {
         all
     }
 
+    /// The files of the directory: size, name, last bytes.
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut files: Vec<_> = names
+            .filter(|name| self.path(name).is_file())
+            .map(|name| {
+                let bytes = self.read_bytes(&name);
+                let end = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(40)..]).into_owned();
+                format!("{:>10} {name} …{end:?}", bytes.len())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
     /// Prints what a failure needs for its explanation.
     fn report(&self) {
         for name in ["supervisord.conf", "supervisord.log", "daemon.err"] {
@@ -467,6 +486,7 @@ impl Daemon {
             let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
             eprintln!("--- {name}\n{}", &text[start..]);
         }
+        eprintln!("--- files\n{}", self.files().join("\n"));
         eprintln!("--- processes\n{:#?}", self.marked());
     }
 }

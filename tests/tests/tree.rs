@@ -215,13 +215,12 @@ startsecs=0
 stopwaitsecs=30
 ",
     );
-    daemon.make_gate("gate");
     daemon.until_starts("starts", 1);
     let mut stop = daemon.ctl_background(&["stop", "x"], "stop.out");
     // While the leader ends, as a warm shutdown does, its workers are not told.
     daemon.until_starts("leader", 1);
     assert!(daemon.starts("told").is_empty());
-    daemon.open_gate("gate");
+    daemon.open_gate();
     assert_eq!(stop.wait(), 0);
     daemon.until_no_programs();
 }

@@ -3,7 +3,10 @@
 //! Unlike Supervisor, effective settings are compared truthfully: a log that changes from a path to AUTO is a change,
 //! and so are the owner, mode and backlog of a FastCGI socket.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{GroupConfig, GroupKind, OutputConfig, ProgramConfig};
 
@@ -38,7 +41,7 @@ pub fn compare(active: &[GroupConfig], new: &[GroupConfig]) -> Changes {
 
 /// Whether two groups have the same effective settings; the order of variables and events is none.
 fn is_same_group(a: &GroupConfig, b: &GroupConfig) -> bool {
-    let is_same_process = |(a, b): (&ProgramConfig, &ProgramConfig)| ordered(a) == ordered(b);
+    let is_same_process = |(a, b): (&Arc<ProgramConfig>, &Arc<ProgramConfig>)| ordered(a) == ordered(b);
     (&a.name, a.priority, ordered_kind(&a.kind)) == (&b.name, b.priority, ordered_kind(&b.kind))
         && a.processes.len() == b.processes.len()
         && a.processes.iter().zip(&b.processes).all(is_same_process)
@@ -88,7 +91,7 @@ pub enum ProcessChange {
 /// The change of every process, by name: those of `new` in its order, then the removed ones.
 pub fn process_changes(old: &GroupConfig, new: &GroupConfig) -> Vec<(String, ProcessChange)> {
     let by_name: HashMap<&str, &ProgramConfig> =
-        old.processes.iter().map(|process| (process.name.as_str(), process)).collect();
+        old.processes.iter().map(|process| (process.name.as_str(), &**process)).collect();
     let new_names: HashSet<&str> = new.processes.iter().map(|process| process.name.as_str()).collect();
     // A group of another kind treats its children differently: a listener's stdout is a protocol.
     let is_same_kind = is_same_for_children(&old.kind, &new.kind);

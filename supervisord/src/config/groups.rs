@@ -1,6 +1,9 @@
 //! Groups: `[group:x]`, and the group that every other program, event listener or FastCGI program is by itself.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     Environment, GroupConfig, GroupKind, Owner, ProgramConfig,
@@ -34,6 +37,7 @@ impl<'a> Evaluation<'a> {
         }
         groups.sort_by(|(a, _), (b, _)| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
         for process in groups.iter_mut().flat_map(|(group, _)| &mut group.processes) {
+            let process = Arc::make_mut(process);
             process.environment = shared.merged(&process.environment);
         }
         self.without_duplicates(groups)
@@ -214,8 +218,12 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Of processes with one name the last stays, at the place of the first: so does Supervisor when it runs them.
-    fn without_namesakes(&mut self, section: &Section, processes: Vec<ProgramConfig>) -> Vec<ProgramConfig> {
-        let mut kept: Vec<ProgramConfig> = Vec::with_capacity(processes.len());
+    fn without_namesakes(
+        &mut self,
+        section: &Section,
+        processes: Vec<ProgramConfig>,
+    ) -> Vec<Arc<ProgramConfig>> {
+        let mut kept: Vec<Arc<ProgramConfig>> = Vec::with_capacity(processes.len());
         let mut known: HashMap<String, usize> = HashMap::new();
         for process in processes {
             if let Some(at) = known.get(&process.name) {
@@ -224,10 +232,10 @@ impl<'a> Evaluation<'a> {
                     process.name, process.program, kept[*at].program
                 );
                 self.warn(section, Subject::Section, problem);
-                kept[*at] = process;
+                kept[*at] = Arc::new(process);
             } else {
                 known.insert(process.name.clone(), kept.len());
-                kept.push(process);
+                kept.push(Arc::new(process));
             }
         }
         kept

@@ -5,7 +5,7 @@
 //! crate `rust-ini` reads; the place that each key came from is kept beside. Leaves `%(name)s` to `expand`, except for
 //! the textual `%(here)s` that Supervisor replaces file by file.
 
-use std::{collections::HashMap, fmt::Write, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, fmt::Write, sync::Arc};
 
 use ini::{Ini, ParseOption};
 
@@ -85,6 +85,8 @@ pub struct Reader {
     /// Position of each name in `sections`.
     index: HashMap<String, usize>,
     defaults: RawSection,
+    /// The sections that are kept; all, if none.
+    only: Option<&'static [&'static str]>,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +113,8 @@ struct RawEntry {
 enum Place {
     Defaults,
     Section(usize),
+    /// Nowhere: it is not wanted.
+    Nowhere,
 }
 
 /// One physical line with its comment taken off.
@@ -133,29 +137,45 @@ enum Comment {
 }
 
 impl Reader {
+    /// A reader that keeps only the sections of these names. The syntax of the others is checked all the same.
+    pub fn only(names: &'static [&'static str]) -> Self {
+        Self { only: Some(names), ..Self::default() }
+    }
+
     /// Adds the text of `file`.
     ///
     /// # Errors
     /// [`SyntaxError`] with every bad line; what could be read has been added.
     pub fn read(&mut self, file: &str, text: &str) -> Result<(), SyntaxError> {
-        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let text = match text.contains('\r') {
+            true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")),
+            false => Cow::Borrowed(text),
+        };
         let file: Arc<str> = Arc::from(file);
         let mut place: Option<Place> = None;
         let mut entry: Option<usize> = None;
         let mut indent = 0;
         let mut bad = Vec::new();
         for (number, raw) in (1..).zip(text.split_inclusive('\n')) {
+            if matches!(place, Some(Place::Nowhere)) && is_plain_key(raw) {
+                (entry, indent) = (Some(0), 0);
+                continue;
+            }
             let line = Line::new(number, raw);
             if line.value.is_empty() {
-                if let (Comment::None, Some(place), Some(entry)) = (line.comment, place, entry) {
-                    self.section(place).entries[entry].lines.push(String::new());
+                if let (Comment::None, Some(place), Some(entry)) = (line.comment, place, entry)
+                    && let Some(section) = self.section(place)
+                {
+                    section.entries[entry].lines.push(String::new());
                 }
                 continue;
             }
             if let (Some(place), Some(entry)) = (place, entry)
                 && line.indent > indent
             {
-                self.section(place).entries[entry].continue_with(&line);
+                if let Some(section) = self.section(place) {
+                    section.entries[entry].continue_with(&line);
+                }
                 continue;
             }
             indent = line.indent;
@@ -169,7 +189,10 @@ impl Reader {
                         entry = None;
                         bad.push((line.number, line.raw.to_owned()));
                     }
-                    Some((key, value)) => entry = Some(self.section(place).set(key, value, &file, &line)),
+                    Some((key, value)) => {
+                        let section = self.section(place);
+                        entry = Some(section.map_or(0, |section| section.set(key, value, &file, &line)));
+                    }
                     None => bad.push((line.number, line.raw.to_owned())),
                 }
             } else {
@@ -182,6 +205,11 @@ impl Reader {
         } else {
             Err(SyntaxError::BadLines { file: file.to_string(), lines: bad })
         }
+    }
+
+    /// Whether a section of this name has been read.
+    pub fn contains(&self, name: &str) -> bool {
+        self.index.contains_key(name)
     }
 
     /// Replaces `%(here)s` in everything read so far.
@@ -266,16 +294,20 @@ impl Reader {
         self.defaults.entries.iter().filter(|entry| !section.index.contains_key(&entry.key))
     }
 
-    fn section(&mut self, place: Place) -> &mut RawSection {
+    fn section(&mut self, place: Place) -> Option<&mut RawSection> {
         match place {
-            Place::Defaults => &mut self.defaults,
-            Place::Section(at) => &mut self.sections[at],
+            Place::Defaults => Some(&mut self.defaults),
+            Place::Section(at) => Some(&mut self.sections[at]),
+            Place::Nowhere => None,
         }
     }
 
     fn open(&mut self, name: &str, file: &Arc<str>, line: u32) -> Place {
         if name == "DEFAULT" {
             return Place::Defaults;
+        }
+        if self.only.is_some_and(|names| !names.contains(&name)) {
+            return Place::Nowhere;
         }
         if let Some(at) = self.index.get(name) {
             return Place::Section(*at);
@@ -321,8 +353,9 @@ impl RawEntry {
 
 impl<'a> Line<'a> {
     fn new(number: u32, raw: &'a str) -> Self {
+        let stripped = strip(raw);
         let indent = raw.chars().take_while(|c| is_space(*c)).count();
-        let (value, comment) = if strip(raw).starts_with(['#', ';']) {
+        let (value, comment) = if stripped.starts_with(['#', ';']) {
             ("", Comment::WholeLine)
         } else {
             inline_comment(raw).map_or((raw, Comment::None), |at| (&raw[..at], Comment::Inline))
@@ -332,13 +365,16 @@ impl<'a> Line<'a> {
             raw,
             value: strip(value),
             comment,
-            indent: if strip(raw).is_empty() { 0 } else { indent },
+            indent: if stripped.is_empty() { 0 } else { indent },
         }
     }
 }
 
 /// Where an inline comment starts: at a `;` or `#` after a blank, whatever the quotes say.
 fn inline_comment(line: &str) -> Option<usize> {
+    if !line.bytes().any(|byte| matches!(byte, b';' | b'#')) {
+        return None;
+    }
     let mut before = None;
     for (at, c) in line.char_indices() {
         if matches!(c, ';' | '#') && before.is_none_or(is_space) {
@@ -354,6 +390,14 @@ fn header(line: &str) -> Option<&str> {
     let rest = line.strip_prefix('[')?;
     let end = rest.rfind(']')?;
     (end > 0).then(|| &rest[..end])
+}
+
+/// Whether a line is certainly a key with a value and without a comment; most lines are.
+fn is_plain_key(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.contains(&b'=')
+        && !bytes.iter().any(|byte| matches!(byte, b';' | b'#'))
 }
 
 /// Splits at the first `=` or `:`.
@@ -440,6 +484,17 @@ mod tests {
             [value(0, "x"), value(0, "d"), value(1, "x"), value(1, "d")],
             ["/a/x", "/a", "/b/x", "/b"]
         );
+    }
+
+    #[test]
+    fn sections_that_are_not_wanted_are_checked_and_not_kept() {
+        let mut reader = Reader::only(&["b"]);
+        reader.read("f", "[a]\nx=1\n  2\n\n[b]\ny=1\n[a]\nx=3\n").unwrap();
+        let sections = reader.sections().unwrap();
+        assert_eq!(sections.len(), 1);
+        assert_eq!(places(&sections[0]), [("y", "1", "f", 6)]);
+        assert!(reader.contains("b") && !reader.contains("a"));
+        assert!(Reader::only(&["b"]).read("f", "[a]\njunk\n").is_err());
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub fn load_for(
     overrides: &Overrides,
     machine: &dyn Machine,
 ) -> Result<Loaded, ConfigErrors> {
-    let files = Files::read(path, inputs, |_| true)?;
+    let files = Files::read(path, inputs, Reader::default(), |_| true)?;
     let environment: Vec<_> = inputs.environment.clone().into_iter().collect();
     let around = files.surroundings(inputs, &environment, machine);
     let (mut config, warnings) = evaluation::evaluate(&files.sections, &around, overrides.overridden())?;
@@ -147,8 +147,9 @@ pub fn load_ctl(path: &Path) -> Result<CtlConfig, ConfigErrors> {
         let problem = format!("the working directory cannot be determined: {error}");
         ConfigErrors::of_file(path, problem.clone(), problem)
     })?;
-    let files =
-        Files::read(path, &inputs, |main| main.iter().all(|section| section.name != "supervisorctl"))?;
+    // Of hundreds of programs, nothing else is of interest here.
+    let reader = Reader::only(&["supervisorctl", "include"]);
+    let files = Files::read(path, &inputs, reader, |main| !main.contains("supervisorctl"))?;
     let environment: Vec<_> = inputs.environment.clone().into_iter().collect();
     ctl::evaluate(&files.sections, &files.surroundings(&inputs, &environment, &ThisMachine::new(&inputs)))
 }
@@ -170,13 +171,13 @@ impl Files {
     fn read(
         path: &Path,
         inputs: &Inputs,
-        wants_included: fn(&[Section]) -> bool,
+        mut reader: Reader,
+        wants_included: fn(&Reader) -> bool,
     ) -> Result<Self, ConfigErrors> {
         let main = path.to_string_lossy().into_owned();
         let cwd = inputs.cwd.to_string_lossy().into_owned();
         let temporary_directory = inputs.temporary_directory.to_string_lossy().into_owned();
         let here = abspath(&cwd, dirname(&main));
-        let mut reader = Reader::default();
         let mut errors = Vec::new();
         let text = main_text(&main, &inputs.cwd)?;
         if let Err(error) = reader.read(&main, &text) {
@@ -185,7 +186,7 @@ impl Files {
         let (included, warnings) = (Vec::new(), Vec::new());
         let mut files =
             Self { main, cwd, here, temporary_directory, sections: Vec::new(), included, warnings };
-        if wants_included(&sections(&reader, &files.main)?) {
+        if wants_included(&reader) {
             files.include(&mut reader, inputs, &mut errors)?;
         }
         if let Some(errors) = ConfigErrors::new(errors) {
@@ -219,7 +220,7 @@ impl Files {
         inputs: &Inputs,
         errors: &mut Vec<ConfigError>,
     ) -> Result<(), ConfigErrors> {
-        if !sections(reader, &self.main)?.iter().any(|section| section.name == "include") {
+        if !reader.contains("include") {
             return Ok(());
         }
         reader.expand_here(&self.here);

@@ -23,10 +23,10 @@ pub mod python;
 pub mod servers;
 pub mod shlex;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A whole configuration, after includes and expansion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -170,7 +170,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Serialize for Credentials {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("(hidden)")
     }
 }
@@ -233,7 +233,12 @@ pub struct GroupConfig {
     /// What kind of section it comes from.
     pub kind: GroupKind,
     /// Its processes: those of one section by priority and name; those of a `[group:x]` in the order of `programs`.
-    pub processes: Vec<ProgramConfig>,
+    #[serde(serialize_with = "contents")]
+    pub processes: Vec<Arc<ProgramConfig>>,
+}
+
+fn contents<S: Serializer>(processes: &[Arc<ProgramConfig>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(processes.iter().map(|process| &**process))
 }
 
 /// What kind of section a group comes from.

@@ -1,7 +1,7 @@
 //! From the text of `command` to the file that is executed, with Supervisor's words for what can be wrong.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -69,11 +69,18 @@ impl CommandError {
     }
 }
 
-/// Resolves the command of a program. `daemon_path` is the daemon's own PATH.
+/// Resolves the command of a program, and checks that it can be executed. `daemon_path` is the daemon's own PATH.
+pub(super) fn resolve(config: &ProgramConfig, daemon_path: Option<&str>) -> Result<Command, CommandError> {
+    let command = find(config, daemon_path)?;
+    command.check(config)?;
+    Ok(command)
+}
+
+/// Finds the file of a command, which need not be one that can be executed.
 ///
 /// A word with a slash is a path, relative to `directory` if that is set (Supervisor looks for it in the daemon's own
 /// working directory, and then executes the other one). Otherwise the first existing entry of PATH wins.
-pub(super) fn resolve(config: &ProgramConfig, daemon_path: Option<&str>) -> Result<Command, CommandError> {
+pub(super) fn find(config: &ProgramConfig, daemon_path: Option<&str>) -> Result<Command, CommandError> {
     let words = shlex::split(&config.command).map_err(|error| CommandError::Unparsable {
         command: python::repr(&config.command),
         problem: error.to_string(),
@@ -90,7 +97,6 @@ pub(super) fn resolve(config: &ProgramConfig, daemon_path: Option<&str>) -> Resu
             .find(|path| located(path, base).exists())
             .ok_or_else(|| CommandError::NotFound(python::repr(&program)))?
     };
-    check(&path, base)?;
     let argv =
         words.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(|_| CommandError::Nul)?;
     let executable = CString::new(path.into_os_string().as_bytes()).map_err(|_| CommandError::Nul)?;
@@ -101,18 +107,22 @@ fn located(path: &Path, base: Option<&Path>) -> PathBuf {
     base.map_or_else(|| path.to_owned(), |base| base.join(path))
 }
 
-fn check(path: &Path, base: Option<&Path>) -> Result<(), CommandError> {
-    let shown = || python::repr(&path.to_string_lossy());
-    let file = located(path, base);
-    let Ok(metadata) = file.metadata() else { return Err(CommandError::NotFound(shown())) };
-    if metadata.is_dir() {
-        return Err(CommandError::Directory(shown()));
+impl Command {
+    /// Says why it cannot be executed, where that can be said beforehand.
+    pub(super) fn check(&self, config: &ProgramConfig) -> Result<(), CommandError> {
+        let path = Path::new(OsStr::from_bytes(self.executable.as_bytes()));
+        let shown = || python::repr(&path.to_string_lossy());
+        let file = located(path, config.directory.as_deref());
+        let Ok(metadata) = file.metadata() else { return Err(CommandError::NotFound(shown())) };
+        if metadata.is_dir() {
+            return Err(CommandError::Directory(shown()));
+        }
+        if metadata.permissions().mode() & 0o111 == 0 {
+            return Err(CommandError::NotExecutable(shown()));
+        }
+        nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK)
+            .map_err(|_| CommandError::NoPermission(shown()))
     }
-    if metadata.permissions().mode() & 0o111 == 0 {
-        return Err(CommandError::NotExecutable(shown()));
-    }
-    nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK)
-        .map_err(|_| CommandError::NoPermission(shown()))
 }
 
 #[cfg(test)]

@@ -3,10 +3,7 @@
 //! Left behind are the members of the main process's group (design D11), and descendants in other groups and sessions
 //! (design D5). The latter become our children, for we are a subreaper, and carry our environment variables.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ffi::OsStr,
-};
+use std::collections::{HashMap, HashSet};
 
 use tracing::debug;
 
@@ -52,7 +49,14 @@ impl Family {
 
     /// Looks for children of ours that are nobody's main process, and attributes them by their environment. Returns
     /// those that were found now, with their programs.
-    pub(super) fn find_strays(&mut self, supervisor: &Supervisor) -> Vec<(ProcessId, Pid)> {
+    ///
+    /// One that cannot be asked, because it is just calling `exec`, is taken for that of `suspect`: the program whose
+    /// main process has ended a moment ago in the way of programs that put themselves into the background.
+    pub(super) fn find_strays(
+        &mut self,
+        supervisor: &Supervisor,
+        suspect: Option<ProcessId>,
+    ) -> Vec<(ProcessId, Pid)> {
         let mut found = Vec::new();
         for pid in family::children_of_self() {
             if supervisor.owner(pid).is_some()
@@ -61,7 +65,15 @@ impl Family {
             {
                 continue;
             }
-            match program_of(pid, supervisor) {
+            let program = match origin_of(pid, supervisor) {
+                Origin::Program(id) => Some(id),
+                Origin::Hidden => suspect,
+                Origin::Elsewhere => None,
+            };
+            let is_tree = |id: &ProcessId| {
+                supervisor.process(*id).is_some_and(|process| process.config().killmode == KillMode::Tree)
+            };
+            match program.filter(is_tree) {
                 Some(id) => {
                     self.of.entry(id).or_default().strays.insert(pid);
                     found.push((id, pid));
@@ -149,11 +161,25 @@ fn note_refusal(pid: Pid, sent: Result<(), signal::SignalError>) {
 }
 
 /// The program that a descendant belongs to, if what leaves its group is to be ended with it.
-fn program_of(pid: Pid, supervisor: &Supervisor) -> Option<ProcessId> {
-    let [group, name] = family::environ_of(pid, MARKS).ok()?;
-    let text =
-        |value: Option<std::ffi::OsString>| value.as_deref().and_then(OsStr::to_str).map(ToOwned::to_owned);
-    let id = supervisor.find(&text(group)?, &text(name)?)?;
-    let wants_it = supervisor.process(id).is_some_and(|process| process.config().killmode == KillMode::Tree);
-    wants_it.then_some(id)
+/// Whose a child of ours is that is nobody's main process.
+enum Origin {
+    /// It carries the marks of this program.
+    Program(ProcessId),
+    /// It lives, and its environment cannot be seen or is empty.
+    Hidden,
+    /// It carries no marks, or those of a program that is not supervised, or is dead.
+    Elsewhere,
+}
+
+fn origin_of(pid: Pid, supervisor: &Supervisor) -> Origin {
+    let environ = family::environ_of(pid).ok().filter(|environ| !environ.is_empty());
+    let Some(environ) = environ else {
+        let lives = family::stat_of(pid).is_ok_and(|stat| stat.state != 'Z');
+        return if lives { Origin::Hidden } else { Origin::Elsewhere };
+    };
+    let mark = |name| environ.get(name).and_then(|value| value.to_str().map(ToOwned::to_owned));
+    let program = mark(MARKS[0]).zip(mark(MARKS[1]));
+    program
+        .and_then(|(group, name)| supervisor.find(&group, &name))
+        .map_or(Origin::Elsewhere, Origin::Program)
 }

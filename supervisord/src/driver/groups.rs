@@ -17,6 +17,7 @@ use crate::{
         Config, GroupConfig, GroupKind, LogTarget, OutputConfig, ProgramConfig, diff,
         load::{self, Loaded},
     },
+    os::memory,
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
     startup,
@@ -147,7 +148,9 @@ impl Driver {
     }
 
     fn load(&self) -> Result<Loaded, Refusal> {
-        load::load(&self.configuration_file, &self.inputs, &self.overrides).map_err(|errors| {
+        let loaded = load::load(&self.configuration_file, &self.inputs, &self.overrides);
+        memory::give_back();
+        loaded.map_err(|errors| {
             Refusal::new(Reason::CannotReread, format!("{}\n\n{errors}", errors.first_like_supervisor()))
         })
     }
@@ -206,7 +209,8 @@ impl Driver {
         let active = active.map(|group| group.config().name.clone()).collect();
         let plan = update::plan(&changes, active, &groups);
         let (steps, receiver) = mpsc::channel(plan.step_count().max(1));
-        self.jobs.spawn(update::run(self.handle.clone(), plan, steps));
+        let asker = update::Asker { driver: self.handle.clone(), life: self.lives.subscribe() };
+        self.jobs.spawn(update::run(asker, plan, steps));
         Ok(receiver)
     }
 
@@ -228,6 +232,8 @@ impl Driver {
             }
         }
         self.family = super::family::Family::default();
+        self.next_waiting_line = None;
+        self.lives.send_replace(());
         self.supervisor.begin_anew();
         if let Err(error) = self.log.reconfigure(&config.daemon) {
             error!("{error}");

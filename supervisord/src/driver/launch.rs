@@ -176,7 +176,7 @@ impl Launcher {
         config: &ProgramConfig,
         captured: Captured,
     ) -> Result<Launched, Failed> {
-        let command = command::resolve(config, self.path.as_deref())?;
+        let command = command::find(config, self.path.as_deref())?;
         let name = python::repr(&config.name);
         let pipe_error = |error: io::Error| match error.raw_os_error() {
             Some(libc::EMFILE) => LaunchError::TooManyFiles { name: name.clone() },
@@ -200,6 +200,8 @@ impl Launcher {
         let child = match self.spawner.spawn(&plan) {
             Ok(child) => child,
             Err(failure) => {
+                // Only a failure is worth the question whether the command could be executed at all.
+                self.check(config)?;
                 let error = step_error(config, &plan, failure);
                 let pipe = if config.redirect_stderr { stdout } else { stderr };
                 return Err(Failed { last_words: pipe.and_then(|pipe| leave_word(pipe, &error)), error });

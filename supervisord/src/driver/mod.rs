@@ -44,7 +44,7 @@ use crate::{
     daemonize::Pidfile,
     log::ActivityLog,
     os::{
-        reap, signal,
+        memory, reap, signal,
         spawn::{Method, Spawner},
     },
     output::{OpenError, Output},
@@ -57,8 +57,11 @@ use crate::{
 
 /// Requests that are answered before the loop looks at anything else.
 const REQUESTS_AT_ONCE: usize = 64;
-/// Children that are reaped before the loop looks at anything else.
+/// Children that are reaped before the loop looks at anything else, and those among them that may be replaced at once.
+/// The kernel tells the oldest child first: a program that ran for long does not wait for a crowd that crashes again and
+/// again, if that is not taken all at once.
 const EXITS_AT_ONCE: usize = 256;
+const RESTARTS_AT_ONCE: usize = 2;
 /// Time between two lines that say for whom a shutdown waits. Source: Supervisor.
 const WAITING_LINE: Duration = Duration::from_secs(3);
 
@@ -120,6 +123,8 @@ struct Driver {
     /// Updates under way.
     jobs: JoinSet<()>,
     generation: watch::Sender<u64>,
+    /// Tells updates that were begun before a restart that what they had planned is void.
+    lives: watch::Sender<()>,
     zone: TimeZone,
     started: Moment,
     more_exits: bool,
@@ -140,6 +145,7 @@ pub async fn run(mut start: Start) -> ExitCode {
             driver.begin(clock::now());
             ready.ready();
             driver.ready = ready;
+            memory::give_back();
             driver.supervise().await;
             driver.end().await;
             ExitCode::SUCCESS
@@ -199,6 +205,7 @@ impl Driver {
             requests,
             jobs: JoinSet::new(),
             generation: watch::Sender::new(0),
+            lives: watch::Sender::new(()),
             zone: TimeZone::system(),
             started: clock::now(),
             more_exits: false,
@@ -230,10 +237,11 @@ impl Driver {
                     self.reap(now);
                 }
                 Wake::Signal(signal) => self.handle_signal(signal, now),
-                Wake::MoreExits => self.reap(now),
+                // With many deadlines, each of them a spawn, exits are not left for the time after them.
+                Wake::MoreExits | Wake::Deadline => self.reap(now),
                 Wake::Request(request) => self.handle_requests(request, now),
                 Wake::Output => self.output.pump(now),
-                Wake::Deadline | Wake::JobEnded => {}
+                Wake::JobEnded => {}
             }
             self.supervisor.handle_timeout(now);
             self.output.handle_timeout(now);
@@ -246,11 +254,11 @@ impl Driver {
 
     /// Waits for the next input. Every branch is cancel-safe: what it has not returned is still there the next time.
     async fn next_wake(&mut self) -> Wake {
-        if self.more_exits {
+        let (deadline, more_exits) = (self.next_deadline(), self.more_exits);
+        if more_exits || deadline.is_some_and(|at| at <= clock::now().mono) {
+            // The runtime takes in signals, requests and output only while this task waits.
             tokio::task::yield_now().await;
-            return Wake::MoreExits;
         }
-        let deadline = self.next_deadline();
         let sleep = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -263,6 +271,7 @@ impl Driver {
             () = self.output.ready() => Wake::Output,
             Some(_) = self.jobs.join_next() => Wake::JobEnded,
             () = sleep => Wake::Deadline,
+            () = std::future::ready(()), if more_exits => Wake::MoreExits,
         }
     }
 
@@ -277,8 +286,9 @@ impl Driver {
 
     /// After the loop: no socket, no pidfile, no client is left.
     async fn end(mut self) {
-        self.jobs.shutdown().await;
-        self.requests.close();
+        // An update that we have cut short still tells its client so.
+        drop((self.requests, self.operations));
+        while self.jobs.join_next().await.is_some() {}
         if let Some(servers) = self.servers.take() {
             servers.shutdown().await;
         }
@@ -324,12 +334,19 @@ impl Driver {
     /// Reaps a bounded number of children. Leftovers are looked for once for all of them.
     fn reap(&mut self, now: Moment) {
         let mut exits = Vec::new();
-        while exits.len() < EXITS_AT_ONCE
-            && let Some(exit) = reap::next()
-        {
+        let mut restarts = 0;
+        self.more_exits = false;
+        while let Some(exit) = reap::next() {
+            let process = self.supervisor.owner(exit.0).and_then(|id| self.supervisor.process(id));
+            if process.is_some_and(|process| process.state() != ProcessState::Stopping) {
+                restarts += 1;
+            }
             exits.push(exit);
+            self.more_exits = exits.len() == EXITS_AT_ONCE || restarts == RESTARTS_AT_ONCE;
+            if self.more_exits {
+                break;
+            }
         }
-        self.more_exits = exits.len() == EXITS_AT_ONCE;
         for (pid, _) in &exits {
             if let Some(id) = self.supervisor.owner(*pid) {
                 let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
@@ -371,7 +388,12 @@ impl Driver {
             return diagnoses;
         }
         self.next_look_for_strays = now.mono + STRAYS_PAUSE;
-        let found = self.family.find_strays(&self.supervisor);
+        let ours: Vec<_> = exits.iter().filter(|exit| is_ours(exit)).collect();
+        let suspect = match ours[..] {
+            [(pid, Exit::Code(0))] => self.supervisor.owner(*pid),
+            _ => None,
+        };
+        let found = self.family.find_strays(&self.supervisor, suspect);
         for (pid, exit) in exits {
             let Some(id) = self.supervisor.owner(*pid).filter(|_| *exit == Exit::Code(0)) else { continue };
             let state = self.supervisor.process(id).map(crate::process::Process::state);
@@ -401,22 +423,27 @@ impl Driver {
     }
 
     fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {
+        let mut streams = Vec::new();
         if let Some(unit) = self.units.get_mut(&id) {
             unit.stdin = None;
-            for stream in unit.streams.drain(..) {
-                self.output.drain(stream, now);
-                self.output.release(stream);
-            }
+            streams = std::mem::take(&mut unit.streams);
+        }
+        for stream in &streams {
+            self.output.drain(*stream, now);
         }
         let remains = !self.family.is_gone(id);
         self.supervisor.handle_exit(pid, exit, Aftermath { remains, diagnosis }, now);
         self.perform_effects(now);
+        // After the replacement has been spawned: it does not wait for this, and finds the log still open.
+        for stream in streams {
+            self.output.release(stream, now);
+        }
     }
 
     /// Tells the core whose leftovers are gone.
     fn check_leftovers(&mut self, now: Moment) {
         // A dead stray may have left strays of its own.
-        self.family.find_strays(&self.supervisor);
+        self.family.find_strays(&self.supervisor, None);
         for id in self.family.bereaved() {
             self.check_leftovers_of(id, now);
         }
@@ -473,7 +500,7 @@ impl Driver {
                     && let Ok(stream) = self.output.attach(pipe, log)
                 {
                     self.output.drain(stream, now);
-                    self.output.release(stream);
+                    self.output.release(stream, now);
                 }
                 return Err(failed.error.to_string());
             }
@@ -499,8 +526,9 @@ impl Driver {
                 debug!("unable to signal {name} (pid {pid}), it probably just exited on its own");
             }
             Err(error) => {
-                crit!("unknown problem killing {name} ({pid}): {error}");
-                self.supervisor.handle_signal_refused(id, now);
+                let problem = format!("unknown problem killing {name} ({pid}): {error}");
+                crit!("{problem}");
+                self.supervisor.handle_signal_refused(id, problem, now);
             }
         }
     }

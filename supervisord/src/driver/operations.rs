@@ -31,6 +31,7 @@ impl Goal {
                 Self::Started,
                 ProcessState::Stopped | ProcessState::Stopping | ProcessState::Exited | ProcessState::Unknown,
             ) => Some(Reason::AbnormalTermination),
+            (Self::Stopped, ProcessState::Unknown) => Some(Reason::Failed),
             (Self::Stopped, state) => state.is_stopped().then_some(Reason::Ok),
         }
     }
@@ -186,7 +187,7 @@ mod tests {
             (ProcessState::Stopping, Some(Reason::AbnormalTermination), None),
             (ProcessState::Exited, Some(Reason::AbnormalTermination), Some(Reason::Ok)),
             (ProcessState::Fatal, Some(Reason::SpawnError), Some(Reason::Ok)),
-            (ProcessState::Unknown, Some(Reason::AbnormalTermination), Some(Reason::Ok)),
+            (ProcessState::Unknown, Some(Reason::AbnormalTermination), Some(Reason::Failed)),
         ];
         for (state, start, stop) in expected {
             assert_eq!((started(state), stopped(state)), (start, stop), "{state}");

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::Moment,
     output::{LogId, follow::Follower},
-    process::{Denied, describe::description},
+    process::{Denied, ProcessState, describe::description},
     request::{
         Answer, Channel, DaemonInfo, ListQuery, Listing, LogSource, Operate, Phase, ProcessInfo,
         ProcessResult, Reason, Refusal, Request, Verb,
@@ -57,8 +57,7 @@ impl Driver {
                 answer(reply, result);
             }
             Request::StopGroup(reply, group) => {
-                let operate = Operate { verb: Verb::Stop, names: vec![format!("{group}:*")], wait: true };
-                self.handle_operate(reply, &operate, now);
+                self.stop_group(reply, &group, now);
             }
             Request::Log(reply, source) => {
                 let result = self.refuse_while_ending().and_then(|()| self.log_path(&source));
@@ -233,7 +232,15 @@ impl Driver {
                 let gathered: Vec<_> = targets.gathered.iter().copied().filter(is_signallable).collect();
                 for id in targets.named.iter().copied().chain(gathered) {
                     let outcome = self.supervisor.signal(id, signal, now);
-                    self.report_outcome(operation, id, outcome);
+                    self.perform_effects(now);
+                    if self
+                        .process_is(id, |process| outcome.is_ok() && process.state() == ProcessState::Unknown)
+                    {
+                        let result = self.result_of(id, Reason::Failed);
+                        self.operations.report(operation, result);
+                    } else {
+                        self.report_outcome(operation, id, outcome);
+                    }
                 }
             }
         }
@@ -314,6 +321,26 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Stops all processes of a group, and waits also for those that somebody else is stopping.
+    fn stop_group(&mut self, reply: Answer<mpsc::Receiver<ProcessResult>>, group: &str, now: Moment) {
+        if let Err(refusal) = self.refuse_while_ending() {
+            return answer(reply, Err(refusal));
+        }
+        let ids = self.supervisor.group(group).map(|group| group.processes().to_vec()).unwrap_or_default();
+        let (operation, results) = self.operations.begin(ids.len(), Phase::Whole, Vec::new());
+        answer(reply, Ok(results));
+        let is_stopping =
+            |id: &ProcessId| self.process_is(*id, |process| process.state() == ProcessState::Stopping);
+        let (stopping, gathered) = ids.into_iter().partition::<Vec<_>, _>(is_stopping);
+        for id in stopping {
+            self.operations.wait(operation, id, Goal::Stopped);
+        }
+        let targets = Targets { gathered, ..Targets::default() };
+        self.stop_all(operation, &targets, true, now);
+        self.perform_effects(now);
+        self.finish_operation(operation, now);
     }
 
     /// Ends an operation that waits for nothing any more; a restart goes on with its starts.
@@ -451,9 +478,8 @@ impl Driver {
 
     fn write_stdin(&mut self, name: &str, data: &[u8]) -> Result<(), Refusal> {
         let id = self.one(name)?;
-        let is_running = self.process_is(id, |process| {
-            process.pid().is_some() && process.state() != crate::process::ProcessState::Stopping
-        });
+        let is_running = self
+            .process_is(id, |process| process.pid().is_some() && process.state() != ProcessState::Stopping);
         if !is_running {
             return Err(Refusal::new(Reason::NotRunning, format!("{name} is not running")));
         }

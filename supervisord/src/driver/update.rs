@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::request::{Changes, Handle, Reason, Refusal, Request, Step, UpdateStep};
+use crate::request::{Answer, Changes, Handle, Reason, Refusal, Request, Step, UpdateStep};
 
 /// What an update will do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,8 +49,26 @@ pub(super) fn plan(changes: &Changes, active: BTreeSet<String>, names: &[String]
     }
 }
 
+/// How an update asks the driver.
+pub(super) struct Asker {
+    /// The driver.
+    pub(super) driver: Handle,
+    /// Changes when the groups that the plan is about are gone because supervisord has started anew.
+    pub(super) life: watch::Receiver<()>,
+}
+
+impl Asker {
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, Refusal> {
+        let is_void = || Refusal::new(Reason::ShuttingDown, "supervisord has started anew meanwhile");
+        if self.life.has_changed().unwrap_or(true) {
+            return Err(is_void());
+        }
+        self.driver.ask_for(request).await
+    }
+}
+
 /// Carries the plan out. A client that is gone does not stop it: half an update would leave programs stopped.
-pub(super) async fn run(driver: Handle, plan: Plan, steps: mpsc::Sender<UpdateStep>) {
+pub(super) async fn run(driver: Asker, plan: Plan, steps: mpsc::Sender<UpdateStep>) {
     // The channel has room for all steps: this fails only when the client is gone.
     let report = |group: &str, step| drop(steps.try_send(UpdateStep { group: group.to_owned(), step }));
     for group in &plan.unknown {
@@ -79,8 +97,8 @@ pub(super) async fn run(driver: Handle, plan: Plan, steps: mpsc::Sender<UpdateSt
 }
 
 /// Stops and removes a group: whether it was stopped, and whether it was removed.
-async fn take_down(driver: &Handle, group: &str) -> (bool, bool) {
-    let asked = driver.ask_for(|reply| Request::StopGroup(reply, group.to_owned())).await;
+async fn take_down(driver: &Asker, group: &str) -> (bool, bool) {
+    let asked = driver.ask(|reply| Request::StopGroup(reply, group.to_owned())).await;
     let Ok(mut results) = asked else { return (false, false) };
     let mut failed = false;
     while let Some(result) = results.recv().await {
@@ -89,12 +107,12 @@ async fn take_down(driver: &Handle, group: &str) -> (bool, bool) {
     if failed {
         return (true, false);
     }
-    let removed = driver.ask_for(|reply| Request::RemoveGroup(reply, group.to_owned())).await;
+    let removed = driver.ask(|reply| Request::RemoveGroup(reply, group.to_owned())).await;
     (true, removed.is_ok())
 }
 
-async fn add(driver: &Handle, group: &str) -> Result<(), Refusal> {
-    driver.ask_for(|reply| Request::AddGroup(reply, group.to_owned())).await
+async fn add(driver: &Asker, group: &str) -> Result<(), Refusal> {
+    driver.ask(|reply| Request::AddGroup(reply, group.to_owned())).await
 }
 
 #[cfg(test)]

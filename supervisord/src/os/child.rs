@@ -20,6 +20,7 @@ pub(super) const SIGNAL_SET_SIZE: usize = 8;
 const DEFAULT_ACTION: [u64; 8] = [0; 8];
 /// Not in libc for every target.
 const CLOSE_RANGE_CLOEXEC: u32 = 4;
+const CLOSE_RANGE_UNSHARE: u32 = 2;
 
 /// Whose rights the child takes, as the kernel wants it.
 pub(super) struct RawIdentity {
@@ -42,6 +43,8 @@ pub(super) struct ChildTask {
     pub(super) open_files: Option<[u64; 2]>,
     pub(super) identity: Option<RawIdentity>,
     pub(super) stdio: [i32; 3],
+    /// The table of descriptors is the daemon's, which needs those above this number and the child does not.
+    pub(super) shared_beyond: Option<i32>,
     /// The number of the step that failed, 0 if none did. Written by the child.
     pub(super) failed_step: AtomicI32,
     /// Written by the child before `failed_step`.
@@ -70,6 +73,9 @@ impl ChildTask {
         // SAFETY: raw system calls on this process alone (its descriptor table, its signal table, its credentials and
         // its working directory are copies), with pointers that the caller vouches for.
         unsafe {
+            if let Some(last) = self.shared_beyond {
+                own_descriptors(last)?;
+            }
             check(Step::Setpgid, libc::syscall(libc::SYS_setpgid, 0, 0))?;
             place_descriptors(self.stdio)?;
             // A kernel before 5.11 refuses; then `mark_inherited_cloexec` has done this at start.
@@ -115,6 +121,18 @@ pub(super) fn set_signal_mask(mask: u64) -> u64 {
         );
     }
     old
+}
+
+/// Takes a copy of the daemon's descriptors up to `last`: before this, a change here would be a change there.
+unsafe fn own_descriptors(last: i32) -> Result<(), Failure> {
+    // SAFETY: leaves the daemon's table as it is and gives this process one of its own.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, CLOSE_RANGE_UNSHARE) < 0 {
+            // A kernel before 5.9: a copy of all.
+            check(Step::Dup, libc::syscall(libc::SYS_unshare, libc::CLONE_FILES))?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts the three descriptors at 0, 1 and 2. Sources that are themselves 0–2 are moved away first: else an earlier

@@ -119,21 +119,33 @@ pub fn comm_of(pid: Pid) -> Option<OsString> {
     stat_of(pid).ok().map(|stat| stat.comm)
 }
 
-/// Looks variables up in the environment that a process was started with: for each of `names` its value, if there.
-///
-/// # Errors
-/// When the process is gone, or may not be inspected. A zombie's environment is empty.
-pub fn environ_of<const N: usize>(pid: Pid, names: [&str; N]) -> io::Result<[Option<OsString>; N]> {
-    let mut bytes = Vec::new();
-    File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_MAX).read_to_end(&mut bytes)?;
-    Ok(names.map(|name| variable(&bytes, name)))
+/// The environment that a process was started with, as far as it has not overwritten it.
+#[derive(Debug)]
+pub struct Environ(Vec<u8>);
+
+impl Environ {
+    /// Whether there is none: of a zombie, of a kernel thread, and of a process that is just calling `exec`.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<OsString> {
+        self.0.split(|byte| *byte == 0).find_map(|entry| {
+            let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(OsString::from_vec(value.to_vec()))
+        })
+    }
 }
 
-fn variable(environ: &[u8], name: &str) -> Option<OsString> {
-    environ.split(|byte| *byte == 0).find_map(|entry| {
-        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(OsString::from_vec(value.to_vec()))
-    })
+/// Reads the environment of a process.
+///
+/// # Errors
+/// When the process is gone, or may not be inspected.
+pub fn environ_of(pid: Pid) -> io::Result<Environ> {
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{pid}/environ"))?.take(ENVIRON_MAX).read_to_end(&mut bytes)?;
+    Ok(Environ(bytes))
 }
 
 #[cfg(test)]
@@ -169,16 +181,17 @@ mod tests {
 
     #[test]
     fn variable_is_found_by_its_whole_name() {
-        let environ = b"XPATH=no\0PATH=/bin\0EMPTY=\0PATHS=no\0EQ=a=b\0";
-        assert_eq!(variable(environ, "PATH"), Some("/bin".into()));
-        assert_eq!(variable(environ, "EMPTY"), Some("".into()));
-        assert_eq!(variable(environ, "EQ"), Some("a=b".into()));
-        assert_eq!(variable(environ, "PAT"), None);
+        let environ = Environ(b"XPATH=no\0PATH=/bin\0EMPTY=\0PATHS=no\0EQ=a=b\0".to_vec());
+        assert_eq!(environ.get("PATH"), Some("/bin".into()));
+        assert_eq!(environ.get("EMPTY"), Some("".into()));
+        assert_eq!(environ.get("EQ"), Some("a=b".into()));
+        assert_eq!(environ.get("PAT"), None);
     }
 
     #[test]
     fn own_environment_can_be_read() {
-        let [path, none] = environ_of(Pid::this(), ["PATH", "NO_SUCH_VARIABLE"]).expect("our own");
+        let environ = environ_of(Pid::this()).expect("our own");
+        let (path, none) = (environ.get("PATH"), environ.get("NO_SUCH_VARIABLE"));
         assert_eq!(path, std::env::var_os("PATH"));
         assert_eq!(none, None);
     }

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod family;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod pipe;
 pub mod reap;
 pub mod signal;

@@ -49,15 +49,13 @@ pub enum OnDaemonDeath {
 /// # Errors
 /// When there are no descriptors left, or the owner cannot be set.
 pub fn output_pipe(owner: Option<u32>) -> io::Result<OutputPipe> {
-    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    let (read, write) = nonblocking_pipe()?;
     set_owner(&write, owner)?;
-    set_nonblocking(&read)?;
     if geteuid().is_root() {
         // Refused (EPERM, EBUSY) in a user namespace or beyond pipe-max-size: the default size works too.
         let _ = fcntl(&read, FcntlArg::F_SETPIPE_SZ(CAPACITY_AS_ROOT));
     }
-    let child = reopen_read_write(write.as_fd()).unwrap_or(write);
-    Ok(OutputPipe { read, child })
+    Ok(OutputPipe { read, child: end_for_child(write)? })
 }
 
 /// Makes the pipe of a child's stdin.
@@ -65,12 +63,11 @@ pub fn output_pipe(owner: Option<u32>) -> io::Result<OutputPipe> {
 /// # Errors
 /// As [`output_pipe`].
 pub fn input_pipe(owner: Option<u32>, on_daemon_death: OnDaemonDeath) -> io::Result<InputPipe> {
-    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    let (read, write) = nonblocking_pipe()?;
     set_owner(&read, owner)?;
-    set_nonblocking(&write)?;
     let child = match on_daemon_death {
-        OnDaemonDeath::Keep => reopen_read_write(read.as_fd()).unwrap_or(read),
-        OnDaemonDeath::EndOfFile => read,
+        OnDaemonDeath::Keep => end_for_child(read)?,
+        OnDaemonDeath::EndOfFile => blocking(read)?,
     };
     Ok(InputPipe { write, child })
 }
@@ -104,8 +101,12 @@ pub fn write_whole(pipe: &OwnedFd, data: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A second open file of the same pipe, with both directions; none where `/proc` is missing, and then the pipe ends
-/// with the daemon.
+/// A second open file of the same pipe, with both directions and blocking; where `/proc` is missing it is `end` itself,
+/// and then the pipe ends with the daemon.
+fn end_for_child(end: OwnedFd) -> io::Result<OwnedFd> {
+    reopen_read_write(end.as_fd()).or_else(|_| blocking(end))
+}
+
 fn reopen_read_write(end: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // Both directions: neither open nor close waits for a peer.
     let path = format!("/proc/self/fd/{}", end.as_raw_fd());
@@ -122,9 +123,13 @@ fn set_owner(end: &OwnedFd, owner: Option<u32>) -> io::Result<()> {
     }
 }
 
-fn set_nonblocking(end: &OwnedFd) -> io::Result<()> {
-    fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok(())
+fn nonblocking_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+}
+
+fn blocking(end: OwnedFd) -> io::Result<OwnedFd> {
+    fcntl(&end, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(end)
 }
 
 #[cfg(test)]
@@ -153,7 +158,7 @@ mod tests {
             assert!(is_cloexec(ours) && is_cloexec(childs));
         }
         let listener = input_pipe(None, OnDaemonDeath::EndOfFile).expect("made");
-        assert!(!flags(&listener.child).intersects(OFlag::O_RDWR | OFlag::O_WRONLY));
+        assert!(!flags(&listener.child).intersects(OFlag::O_RDWR | OFlag::O_WRONLY | OFlag::O_NONBLOCK));
     }
 
     #[test]
@@ -188,7 +193,7 @@ mod tests {
         assert_eq!(File::from(child).read(&mut [0]).expect("end of file"), 0);
         let InputPipe { write, child } = input_pipe(None, OnDaemonDeath::Keep).expect("made");
         drop(write);
-        set_nonblocking(&child).expect("set");
+        fcntl(&child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("set");
         assert_eq!(File::from(child).read(&mut [0]).expect_err("waits").kind(), io::ErrorKind::WouldBlock);
     }
 

@@ -1,8 +1,9 @@
 //! Starting a child: what to start ([`SpawnPlan`]), how ([`Spawner`]), and which step failed ([`SpawnFailure`]).
 //!
-//! The usual method is `clone(CLONE_VM|CLONE_VFORK|CLONE_PIDFD)`: its cost does not depend on the daemon's size, it
-//! returns a pidfd without a race, and the child reports a failed step through the memory which it shares. `fork` with
-//! an error pipe stands beside it for places where that is refused. What the child itself does is in `child.rs`.
+//! The usual method is `clone(CLONE_VM|CLONE_VFORK|CLONE_FILES|CLONE_PIDFD)`: its cost depends neither on the daemon's
+//! size nor on the number of its descriptors, it returns a pidfd without a race, and the child reports a failed step
+//! through the memory which it shares. `fork` with an error pipe stands beside it for places where that is refused.
+//! What the child itself does is in `child.rs`.
 
 #![allow(unsafe_code, reason = "clone, fork and mmap")]
 
@@ -19,7 +20,8 @@ use super::child::{ChildTask, RawIdentity, set_signal_mask};
 
 /// Bytes of the stack on which a `clone`d child runs until `execve`.
 const STACK_SIZE: usize = 64 * 1024;
-const CLONE_FLAGS: i32 = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+const CLONE_FLAGS: i32 =
+    libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
 /// Exit status of a child that could not become its program; nobody sees it, since `spawn` reaps such a child.
 const NOT_SPAWNED: i32 = 127;
 
@@ -180,32 +182,32 @@ pub enum Method {
 #[derive(Debug)]
 pub struct Spawner {
     /// Present with [`Method::Clone`] only.
-    stack: Option<Stack>,
+    clone: Option<(Stack, Tray)>,
 }
 
 impl Spawner {
     /// Chooses the best method that works here, by trying it.
     pub fn probe() -> Self {
-        match Stack::new() {
-            Ok(stack) if clone_works(&stack) => Self { stack: Some(stack) },
-            Ok(_) | Err(_) => Self { stack: None },
+        match (Stack::new(), Tray::new()) {
+            (Ok(stack), Ok(tray)) if clone_works(&stack) => Self { clone: Some((stack, tray)) },
+            (Ok(_) | Err(_), _) => Self { clone: None },
         }
     }
 
     /// Uses `method` whether it works here or not.
     ///
     /// # Errors
-    /// When there is no memory for the child's stack.
+    /// When there is no memory for the child's stack, or there are no descriptors left.
     pub fn with_method(method: Method) -> io::Result<Self> {
         Ok(match method {
-            Method::Clone => Self { stack: Some(Stack::new()?) },
-            Method::Fork => Self { stack: None },
+            Method::Clone => Self { clone: Some((Stack::new()?, Tray::new()?)) },
+            Method::Fork => Self { clone: None },
         })
     }
 
     /// The method in use.
     pub fn method(&self) -> Method {
-        if self.stack.is_some() { Method::Clone } else { Method::Fork }
+        if self.clone.is_some() { Method::Clone } else { Method::Fork }
     }
 
     /// Makes one child and returns when it has become its program.
@@ -215,11 +217,11 @@ impl Spawner {
     pub fn spawn(&mut self, plan: &SpawnPlan<'_>) -> Result<Child, SpawnFailure> {
         let argv = pointers(&plan.argv);
         let envp = pointers(&plan.envp);
-        let task = task_of(plan, &argv, &envp);
+        let mut task = task_of(plan, &argv, &envp);
         // A process that changes its user becomes undumpable, and that mark belongs to the memory, which is shared.
         let dumpable = plan.identity.as_ref().map(|_| Dumpable::remember());
-        let result = match &self.stack {
-            Some(stack) => spawn_by_clone(stack, &task),
+        let result = match &mut self.clone {
+            Some((stack, tray)) => tray.lend(plan, &mut task, |task| spawn_by_clone(stack, task)),
             None => spawn_by_fork(&task),
         };
         drop(dumpable);
@@ -242,6 +244,7 @@ fn task_of(plan: &SpawnPlan<'_>, argv: &[*const c_char], envp: &[*const c_char])
             group_count: identity.groups.len(),
         }),
         stdio: [plan.stdin.as_raw_fd(), plan.stdout.as_raw_fd(), plan.stderr.as_raw_fd()],
+        shared_beyond: None,
         failed_step: AtomicI32::new(0),
         failed_errno: AtomicI32::new(0),
     }
@@ -264,7 +267,7 @@ fn spawn_by_clone(stack: &Stack, task: &ChildTask) -> Result<Child, SpawnFailure
     settle(child, task.failed_step.load(Ordering::Acquire), task.failed_errno.load(Ordering::Relaxed))
 }
 
-/// Runs `entry` in a child that shares our memory; returns when it has called `execve` or has ended.
+/// Runs `entry` in a child that shares our memory and our descriptors; returns when it has called `execve` or has ended.
 fn clone_child(
     stack: &Stack,
     entry: extern "C" fn(*mut c_void) -> i32,
@@ -387,6 +390,47 @@ impl Drop for Dumpable {
             // SAFETY: sets a flag of our own process.
             unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
         }
+    }
+}
+
+/// Three descriptors with low numbers that hand stdin, stdout and stderr to a child.
+///
+/// A child that copied our descriptors would pay for each of them twice, when it is made and when it executes: with
+/// thousands open, many times what all the rest costs. Instead it shares them until it takes a copy of the lowest ones.
+#[derive(Debug)]
+struct Tray {
+    places: [OwnedFd; 3],
+    /// Lies in the places while no child is being made, so that they stay ours and hold no pipe open.
+    nothing: fs::File,
+}
+
+impl Tray {
+    fn new() -> io::Result<Self> {
+        let nothing = fs::File::open("/dev/null")?;
+        let place = || rustix::io::fcntl_dupfd_cloexec(&nothing, 3);
+        Ok(Self { places: [place()?, place()?, place()?], nothing })
+    }
+
+    /// Makes a child with `make` while the descriptors of `plan` are in the places.
+    fn lend(
+        &mut self,
+        plan: &SpawnPlan<'_>,
+        task: &mut ChildTask,
+        make: impl FnOnce(&ChildTask) -> Result<Child, SpawnFailure>,
+    ) -> Result<Child, SpawnFailure> {
+        let flags = rustix::io::DupFlags::CLOEXEC;
+        for (place, lent) in self.places.iter_mut().zip([plan.stdin, plan.stdout, plan.stderr]) {
+            rustix::io::dup3(lent, place, flags)
+                .map_err(|error| SpawnFailure { step: Step::Dup, errno: errno_of(error) })?;
+        }
+        task.stdio = self.places.each_ref().map(AsRawFd::as_raw_fd);
+        task.shared_beyond = task.stdio.into_iter().max();
+        let result = make(task);
+        for place in &mut self.places {
+            // Both are open, so this cannot fail.
+            let _ = rustix::io::dup3(&self.nothing, place, flags);
+        }
+        result
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Output`] owns every captured stream and its log. One task owns it and calls it; nothing here spawns a task, takes a
 //! lock or blocks. All pipes hang on one nested epoll, so an idle stream costs neither a wake-up nor a registration with
-//! the runtime.
+//! the runtime. That epoll hangs on another one, the gate, by which all pipes are kept from waking us at once.
 //!
 //! Where nobody has to look at the bytes they go from pipe to file by `splice`: a daemon killed at any moment loses none.
 //! When a log cannot be written, the data stays in the program's pipe while that is at most half full; what a fuller
@@ -46,7 +46,10 @@ use crate::clock::Moment;
 /// All captured streams and the logs they go to.
 #[derive(Debug)]
 pub struct Output {
-    epoll: AsyncFd<OwnedFd>,
+    /// What the runtime watches: it holds `epoll`. While it is shut, writes to the pipes wake nobody.
+    gate: AsyncFd<OwnedFd>,
+    /// Holds the pipes, and targets that are slow.
+    epoll: OwnedFd,
     streams: Slots<Stream>,
     logs: Slots<Log>,
     /// Logs that are not in good condition.
@@ -55,10 +58,10 @@ pub struct Output {
     wakes: HashMap<PathBuf, watch::Sender<u64>>,
     syslog: Syslog,
     buffer: Vec<u8>,
-    /// Until then nothing is read, so that small writes gather in the pipes.
+    /// Until then the gate is shut and nothing is read, so that small writes gather in the pipes.
     quiet_until: Option<Instant>,
-    /// Until then small writes are not left to gather: a pipe was found nearly full, its program waits for us.
-    busy_until: Option<Instant>,
+    /// When the pipes were last looked at.
+    pumped: Option<Instant>,
     /// When to look again at pipes which hold data that their log does not take.
     check_at: Option<Instant>,
     reports: VecDeque<Report>,
@@ -79,12 +82,15 @@ impl Output {
     /// Those of `epoll_create` and of registering it.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let gate = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&gate, &epoll, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         #[allow(
             deprecated,
             reason = "its successor is unsafe since `AsRawFd` types may lie; an `OwnedFd` owns a valid descriptor for its whole life"
         )]
-        let epoll = AsyncFd::with_interest(epoll, Interest::READABLE)?;
+        let gate = AsyncFd::with_interest(gate, Interest::READABLE)?;
         Ok(Self {
+            gate,
             epoll,
             streams: Slots::new(),
             logs: Slots::new(),
@@ -93,7 +99,7 @@ impl Output {
             syslog: Syslog::new(),
             buffer: Vec::new(),
             quiet_until: None,
-            busy_until: None,
+            pumped: None,
             check_at: None,
             reports: VecDeque::new(),
         })
@@ -160,7 +166,7 @@ impl Output {
             // `poll_timeout` tells when to go on.
             return std::future::pending().await;
         }
-        if self.epoll.readable().await.is_err() {
+        if self.gate.readable().await.is_err() {
             // Only happens while the runtime shuts down.
             std::future::pending().await
         }
@@ -171,11 +177,12 @@ impl Output {
         if self.quiet_until.is_some_and(|until| now.mono < until) {
             return;
         }
-        self.quiet_until = None;
+        self.let_gather(None);
+        let since_last = self.pumped.replace(now.mono).map_or(Duration::MAX, |last| now.mono - last);
         let mut events =
             [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; ROUND];
-        let count = self.epoll.try_io(Interest::READABLE, |epoll| {
-            match epoll::wait(epoll, &mut events, Some(&Timespec::default()))? {
+        let count = self.gate.try_io(Interest::READABLE, |_| {
+            match epoll::wait(&self.epoll, &mut events, Some(&Timespec::default()))? {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
                 count => Ok(count),
             }
@@ -183,23 +190,30 @@ impl Output {
         // An error means that nothing is ready; the readiness is then cleared.
         let Ok(count) = count else { return };
         let share = (ROUND_BYTES / count).clamp(CHUNK, MOST);
-        let (mut quiet, mut busy) = (count < ROUND, false);
+        let mut fullest: f32 = 0.0;
         for event in &events[..count] {
             let (data, flags) = (event.data.u64(), event.flags);
             if data & LOG_EVENT == 0 {
-                let fill = self.serve(Key::from_u64(data), flags, share, now);
-                quiet &= fill < 0.25;
-                busy |= fill > 0.75;
+                fullest = fullest.max(self.serve(Key::from_u64(data), flags, share, now));
             } else {
                 self.flush(Key::from_u64(data & !LOG_EVENT), now);
             }
         }
-        if busy {
-            self.busy_until = Some(now.mono + BUSY);
+        // A program that fills its pipe before we look again would wait for us.
+        let expected = fullest * (GATHERED.as_secs_f32() / since_last.as_secs_f32());
+        if count < ROUND && expected < 0.75 {
+            self.let_gather(Some(now.mono + GATHER));
         }
-        if quiet && self.busy_until.is_none_or(|until| until <= now.mono) {
-            self.quiet_until = Some(now.mono + GATHER);
+    }
+
+    /// Shuts the gate until then, or opens it.
+    fn let_gather(&mut self, until: Option<Instant>) {
+        if self.quiet_until.is_some() != until.is_some() {
+            let flags = if until.is_some() { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
+            // It is registered, so this cannot fail.
+            let _ = epoll::modify(self.gate.get_ref(), &self.epoll, epoll::EventData::new_u64(0), flags);
         }
+        self.quiet_until = until;
     }
 
     /// Moves everything that is in the pipe now. To be called when the main process has died, before that is told to
@@ -216,9 +230,11 @@ impl Output {
     }
 
     /// Tells that the main process is gone. The pipe is read on for others that hold it, until the last one closes it.
-    pub fn release(&mut self, id: StreamId) {
+    pub fn release(&mut self, id: StreamId, now: Moment) {
         let Some(stream) = self.streams.get_mut(id.0) else { return };
         stream.released = true;
+        // Mostly nobody holds it any more: then it ends here, and not by an event of its own.
+        self.transfer(id.0, CHUNK, now);
         self.watch(id.0);
     }
 
@@ -239,7 +255,9 @@ impl Output {
 
     /// Acts on deadlines at or before `now`; an early call does nothing.
     pub fn handle_timeout(&mut self, now: Moment) {
-        self.quiet_until = self.quiet_until.filter(|until| *until > now.mono);
+        if self.quiet_until.is_some_and(|until| until <= now.mono) {
+            self.let_gather(None);
+        }
         if self.check_at.is_some_and(|at| at <= now.mono) {
             self.check_at = self.shed_all().then(|| now.mono + CHECK);
         }
@@ -499,9 +517,8 @@ impl Output {
     }
 
     fn end_stream(&mut self, key: Key) {
+        // Its descriptor is the only one of its open file: the epoll forgets it with its closing.
         let Some(stream) = self.streams.remove(key) else { return };
-        // Fails only for a stream that could not be added.
-        let _ = epoll::delete(&self.epoll, &stream.pipe);
         if let Some(log) = self.logs.get_mut(stream.log) {
             log.streams -= 1;
             self.forget_unused(stream.log);
@@ -586,8 +603,8 @@ pub const RETRY: Duration = Duration::from_secs(1);
 const CHECK: Duration = Duration::from_millis(20);
 /// How long small writes are left to gather.
 const GATHER: Duration = Duration::from_millis(1);
-/// How long they are not, after a pipe was nearly full.
-const BUSY: Duration = Duration::from_millis(50);
+/// How long that is at most: the runtime's timers are as coarse as that.
+const GATHERED: Duration = Duration::from_millis(2);
 /// Pipes served in one round, and how many bytes they share.
 const ROUND: usize = 64;
 const ROUND_BYTES: usize = 4 << 20;

@@ -42,7 +42,7 @@ enum Kind {
 impl Target {
     /// Opens `path` for appending.
     pub(crate) fn open(path: &Path, mode: u32, maxbytes: u64, backups: u32) -> io::Result<Self> {
-        if let Some(number) = inherited(path, rustix::process::getpid().as_raw_pid()) {
+        if let Some(number) = inherited(path, std::process::id) {
             return Stream::inherit(number).map(Self::Stream);
         }
         match std::fs::metadata(path) {
@@ -120,7 +120,7 @@ impl AsFd for Stream {
 }
 
 /// The number of the daemon's own descriptor that this path means, if it means one.
-fn inherited(path: &Path, pid: i32) -> Option<i32> {
+fn inherited(path: &Path, pid: impl FnOnce() -> u32) -> Option<i32> {
     let path = path.to_str()?;
     let number = match path {
         "/dev/stdout" => return Some(1),
@@ -128,7 +128,7 @@ fn inherited(path: &Path, pid: i32) -> Option<i32> {
         _ => path
             .strip_prefix("/dev/fd/")
             .or_else(|| path.strip_prefix("/proc/self/fd/"))
-            .or_else(|| path.strip_prefix(&format!("/proc/{pid}/fd/")))?,
+            .or_else(|| path.strip_prefix("/proc/")?.strip_prefix(&format!("{}/fd/", pid())))?,
     };
     number.parse().ok().filter(|number| *number >= 0)
 }
@@ -160,7 +160,7 @@ mod tests {
             ("/dev/fd/x", None),
             ("/var/log/a", None),
         ] {
-            assert_eq!(inherited(Path::new(path), 42), number, "{path}");
+            assert_eq!(inherited(Path::new(path), || 42), number, "{path}");
         }
     }
 }

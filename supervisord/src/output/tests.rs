@@ -139,7 +139,7 @@ async fn a_released_stream_is_read_until_the_last_holder_is_gone() {
     let mut bed = Bed::new();
     let (log, stream, mut writer) = bed.capture(bed.spec());
     bed.output.drain(stream, now());
-    bed.output.release(stream);
+    bed.output.release(stream, now());
     bed.output.remove_log(log);
     writer.write_all(b"from a grandchild").unwrap();
     bed.until(|bed| bed.read("log") == b"from a grandchild").await;
@@ -147,7 +147,7 @@ async fn a_released_stream_is_read_until_the_last_holder_is_gone() {
     bed.until(|bed| bed.output.streams() == 0).await;
     assert_eq!(bed.output.logs.iter().count(), 0);
     bed.output.drain(stream, now());
-    bed.output.release(stream);
+    bed.output.release(stream, now());
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -243,7 +243,7 @@ async fn a_device_that_refuses_is_reported_once() {
     assert_eq!(bed.reports().len(), 1);
     // Nothing keeps a stream whose writers are all gone.
     drop(writer);
-    bed.output.release(stream);
+    bed.output.release(stream, now());
     bed.until(|bed| bed.output.streams() == 0).await;
 }
 
@@ -342,7 +342,7 @@ async fn logs_that_share_a_file_rotate_together() {
         let line = format!("{number:09}\n");
         if number % 2 == 0 { &mut one } else { &mut two }.write_all(line.as_bytes()).unwrap();
         written.extend_from_slice(line.as_bytes());
-        bed.output.quiet_until = None;
+        bed.output.let_gather(None);
         bed.until(|bed| bed.output.quiet_until.is_some()).await;
     }
     let path = bed.dir.path().join("log");
@@ -430,7 +430,7 @@ async fn streams_are_stripped_and_sent_to_syslog() {
         bed.capture(LogSpec { syslog: Some("web".into()), strip_ansi: true, ..bed.spec() });
     for part in ["\x1b[3", "1mred\x1b[0m\nun", "finished\x1b"] {
         writer.write_all(part.as_bytes()).unwrap();
-        bed.output.quiet_until = None;
+        bed.output.let_gather(None);
         bed.until(|bed| bed.output.quiet_until.is_some()).await;
     }
     drop(writer);

@@ -344,9 +344,10 @@ impl Process {
         }
     }
 
-    /// Records that the kernel refused a signal to the child for another reason than that it is gone.
-    pub fn handle_signal_refused(&mut self) {
+    /// Records that the kernel refused a signal to the child for another reason than that it is gone, and which.
+    pub fn handle_signal_refused(&mut self, problem: String) {
         if let Some(pid) = self.pid() {
+            self.spawn_error = Some(problem);
             self.enter(State::Unknown { pid });
         }
     }
@@ -453,7 +454,7 @@ impl Process {
         self.ended_at
     }
 
-    /// Why it could not be started, or ended badly, last.
+    /// Why it could not be started or signalled, or ended badly, last.
     pub fn spawn_error(&self) -> Option<&str> {
         self.spawn_error.as_deref()
     }

@@ -354,7 +354,12 @@ fn every_state() -> Vec<(&'static str, Sim)> {
         ),
         ("EXITED, leftovers", made(|_| (), &|sim| (up(sim), sim.exit(Exit::Code(0), true)).1)),
         ("FATAL", made(|config| config.startretries = 0, &|sim| (sim.start().unwrap(), quick(sim)).1)),
-        ("UNKNOWN", made(|_| (), &|sim| (up(sim), sim.process.handle_signal_refused(), sim.perform()).2)),
+        (
+            "UNKNOWN",
+            made(|_| (), &|sim| {
+                (up(sim), sim.process.handle_signal_refused("EPERM".to_owned()), sim.perform()).2
+            }),
+        ),
     ]
 }
 
@@ -379,7 +384,7 @@ fn every_input() -> Vec<(&'static str, fn(&mut Sim))> {
         }),
         ("leftovers gone", Sim::leftovers_gone),
         ("end leftovers", |sim| (sim.process.end_leftovers(sim.now), sim.perform()).1),
-        ("signal refused", |sim| (sim.process.handle_signal_refused(), sim.perform()).1),
+        ("signal refused", |sim| (sim.process.handle_signal_refused("EPERM".to_owned()), sim.perform()).1),
         ("halt", |sim| (sim.process.halt(), sim.perform()).1),
     ]
 }

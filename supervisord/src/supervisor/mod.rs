@@ -137,7 +137,7 @@ impl Supervisor {
             }
             let id = ProcessId(self.next_id);
             self.next_id += 1;
-            let process = Process::new(Arc::new(program.clone()));
+            let process = Process::new(Arc::clone(program));
             self.by_name.insert((config.name.clone(), program.name.clone()), id);
             self.entries.insert(id, Entry { group: Arc::clone(&config), process, deadline: None });
             processes.push(id);
@@ -280,14 +280,15 @@ impl Supervisor {
         self.with(id, now, |process| process.handle_leftovers_gone(now));
     }
 
-    /// Records that the kernel refused a signal to the child of `id`.
-    pub fn handle_signal_refused(&mut self, id: ProcessId, now: Moment) {
-        self.with(id, now, Process::handle_signal_refused);
+    /// Records that the kernel refused a signal to the child of `id`, and why.
+    pub fn handle_signal_refused(&mut self, id: ProcessId, problem: String, now: Moment) {
+        self.with(id, now, |process| process.handle_signal_refused(problem));
     }
 
-    /// Acts on all deadlines at or before `now`.
+    /// Acts on the earliest deadline if it is at or before `now`, and on no other: a crowd of programs that are due for
+    /// a restart must not keep the caller from what else has happened.
     pub fn handle_timeout(&mut self, now: Moment) {
-        while let Some(&(due, id)) = self.deadlines.first()
+        if let Some(&(due, id)) = self.deadlines.first()
             && due <= now.mono
         {
             self.with(id, now, |process| process.handle_timeout(now));

@@ -33,7 +33,7 @@ impl Sim {
     }
 
     fn add(&mut self, name: &str, priority: i32, processes: &[&str]) {
-        let processes = processes.iter().map(|name| test_defaults(name)).collect();
+        let processes = processes.iter().map(|name| Arc::new(test_defaults(name))).collect();
         let group = GroupConfig { name: name.to_owned(), priority, kind: GroupKind::Program, processes };
         self.supervisor.add_group(Arc::new(group)).unwrap();
         self.supervisor.autostart(name, self.now);
@@ -79,8 +79,10 @@ impl Sim {
 
     fn pass(&mut self, span: Duration) {
         self.now = self.now.after(span);
-        self.supervisor.handle_timeout(self.now);
-        self.perform();
+        while self.supervisor.poll_timeout().is_some_and(|at| at <= self.now.mono) {
+            self.supervisor.handle_timeout(self.now);
+            self.perform();
+        }
     }
 
     fn names_of(&self, selection: Selection) -> Vec<String> {
