@@ -98,3 +98,14 @@ fn while_everything_is_being_stopped_questions_are_answered_and_orders_are_not()
     supervisor_tests::kill(daemon.process_pid("lingering"), supervisor_tests::Signal::SIGKILL);
     assert_eq!(daemon.wait().code(), Some(0));
 }
+
+#[test]
+fn an_update_ends_whether_or_not_there_is_something_to_stop() {
+    let daemon = start();
+    daemon.configure(&GROUP.replace("$ACTOR sleep", "$ACTOR print=new sleep"));
+    daemon.ctl("stop alone").is("alone: stopped\n");
+    daemon.ctl("update alone").is("alone: stopped\nalone: updated process group\n");
+    daemon.ctl("update").is("jobs: stopped\njobs: updated process group\n");
+    daemon.ctl("update").is("");
+    daemon.until_state("jobs:job", "RUNNING");
+}

@@ -340,6 +340,7 @@ impl Driver {
         let targets = Targets { gathered, ..Targets::default() };
         self.stop_all(operation, &targets, true, now);
         self.perform_effects(now);
+        self.operations.release(operation);
         self.finish_operation(operation, now);
     }
 
