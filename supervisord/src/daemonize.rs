@@ -208,7 +208,7 @@ impl Pidfile {
             let metadata = file.metadata().map_err(unwritable)?;
             // A lock on `/dev/null` would be shared with everybody who had the same idea.
             if metadata.is_file() {
-                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                match lock(&file) {
                     Ok(()) => {}
                     Err(rustix::io::Errno::WOULDBLOCK) => {
                         return Err(PidfileError::Held { path: path.to_owned(), pid: read_pid(&file) });
@@ -238,6 +238,20 @@ impl Drop for Pidfile {
             tracing::warn!("cannot remove the pidfile {}: {error}", self.path.display());
         }
     }
+}
+
+/// Locks the file; gives a daemon that was just killed the moment that the kernel takes to close its files.
+fn lock(file: &File) -> rustix::io::Result<()> {
+    for _ in 0..20 {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            done => return done,
+        }
+        let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        // A pause cut short by a signal is long enough.
+        let _ = rustix::thread::nanosleep(&pause);
+    }
+    Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// Opens without truncating: the content belongs to the holder of the lock. Std opens close-on-exec.
