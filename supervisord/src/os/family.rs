@@ -124,9 +124,10 @@ pub fn comm_of(pid: Pid) -> Option<OsString> {
 pub struct Environ(Vec<u8>);
 
 impl Environ {
-    /// Whether there is none: of a zombie, of a kernel thread, and of a process that is just calling `exec`.
+    /// Whether there is none: of a zombie, of a kernel thread, of a process that is just calling `exec`, and of one
+    /// that has written its title over it, as nginx and PostgreSQL do.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        !self.0.contains(&b'=')
     }
 
     /// The value of a variable.
@@ -186,6 +187,13 @@ mod tests {
         assert_eq!(environ.get("EMPTY"), Some("".into()));
         assert_eq!(environ.get("EQ"), Some("a=b".into()));
         assert_eq!(environ.get("PAT"), None);
+    }
+
+    #[test]
+    fn an_overwritten_environment_is_none() {
+        assert!(Environ(Vec::new()).is_empty());
+        assert!(Environ(b"ess nginx -c x.conf\0\0\0\0".to_vec()).is_empty());
+        assert!(!Environ(b"A=1\0".to_vec()).is_empty());
     }
 
     #[test]
