@@ -56,6 +56,18 @@ def same_options(reference, ours):
     return options[0] < options[1] and reference[1:] == ours[1:]
 
 
+ENDING = "error: <class 'xmlrpc.client.Fault'>, <Fault 6: 'SHUTDOWN_STATE'>: "
+
+
+def refused_while_ending(reference, ours):
+    return reference[0].startswith(ENDING) and reference[1:] == ours[1:] and \
+        ours[0] in ("error: supervisord is shutting down or restarting\n", "ERROR: process not running\n")
+
+
+def answers_while_ending(reference, ours):
+    return ENDING in reference[0] and "error: " not in ours[0] and reference[1] == ours[1] == ""
+
+
 def group_form(*expected):
     return lambda reference, ours: reference == (expected[0], "", 1) and ours == (expected[1], "", expected[2])
 
@@ -77,5 +89,16 @@ DIFFERENCES = [
                group_form("No such process duo:*\n", "0\nPID\n", 7)),
     Difference(("supervisorctl clear duo:*",), "R38: pid and clear take groups",
                group_form("duo:None: ERROR (no such process)\n",
-                          "duo:member_b: cleared\nduo:member_a: cleared\n", 0)),
+                          "duo:member_a: cleared\nduo:member_b: cleared\n", 0)),
+    Difference(("supervisorctl clear :",), "R38: pid and clear take groups",
+               group_form(":None: ERROR (no such process)\n", ": ERROR (no such group)\n", 1)),
+    Difference(
+        tuple(f"supervisorctl {line}" for line in
+              ("start sleeper", "start all", "stop sleeper", "stop all", "restart sleeper", "signal HUP sleeper",
+               "clear sleeper", "clear all", "tail talker", "maintail", "fg sleeper")),
+        "commands while everything is being stopped", refused_while_ending),
+    Difference(
+        ("supervisorctl status", "supervisorctl status sleeper", "supervisorctl status nosuch", "supervisorctl pid",
+         "supervisorctl pid sleeper", "supervisorctl version", "supervisorctl  < 'shutdown\\ny\\nversion\\n'"),
+        "commands while everything is being stopped", answers_while_ending),
 ]

@@ -97,6 +97,7 @@ fn leaves_nothing(mut daemon: Daemon) {
     let left: Vec<_> = all.into_iter().filter(|process| processes::is_alive(process.pid)).collect();
     assert!(left.is_empty(), "{left:#?}");
     daemon.until_no_programs();
+    assert!(!daemon.path("s.sock").exists() && !daemon.path("supervisord.pid").exists());
 }
 
 fn nginx_conf(daemon: &Daemon, port: u16) {
@@ -153,7 +154,10 @@ fn nginx_without_daemon_off_gets_the_named_diagnosis() {
             "{text}"
         );
     }
-    assert!(daemon.ctl("status --long nginx").stdout.contains("daemon off;"));
+    for line in ["status nginx", "status --long nginx"] {
+        let shown = daemon.ctl(line).stdout;
+        assert!(shown.contains("put itself into the background") && shown.contains("daemon off;"), "{shown}");
+    }
     // The stray of the first try was ended before the second one: one nginx tree at most is left.
     let masters = processes::descendants(daemon.daemon_pid());
     let masters = masters.iter().filter(|process| process.command.contains("nginx: master")).count();
@@ -284,7 +288,7 @@ fn php_fpm_comes_back() {
         sbin.filter_map(|entry| Some(entry.ok()?.path())).find(|path| is_php_fpm(path)).expect("php-fpm");
     let port = free_port();
     let mut daemon = Daemon::prepare(&format!(
-        "[program:php]\ncommand={} -F -y $DIR/fpm.conf\nstopsignal=QUIT\nautorestart=true\n",
+        "[program:php]\ncommand={} --nodaemonize -y $DIR/fpm.conf\nstopsignal=QUIT\nautorestart=true\n",
         program.display()
     ));
     let text = format!(

@@ -1,6 +1,6 @@
 //! `open`.
 
-use super::status;
+use super::{Verb, status};
 use crate::{
     client::Failure,
     render::{Plain, exit},
@@ -16,7 +16,14 @@ pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure>
     }
     session.open(arg.to_owned());
     let before = session.exit_status();
-    let shown = status::run(session, "").await;
+    let shown = match status::run(session, "").await {
+        // What it shows is the status, also where there is none.
+        Err(problem @ Failure::Connect(_)) => {
+            super::tell(session, Verb::Status, &problem);
+            Ok(())
+        }
+        shown => shown,
+    };
     session.restore_exit_status(before);
     shown
 }

@@ -1,6 +1,9 @@
 //! What `start`, `stop`, `signal` and `clear` have in common: names, handled one after another.
 
-use supervisor_proto::v1::{ClearLogsRequest, OperationRequest, ProcessResult, Reason, SignalRequest};
+use supervisor_proto::v1::{
+    ClearLogsRequest, ListProcessesRequest, OperationRequest, Process, ProcessResult, ProcessState, Reason,
+    SignalRequest,
+};
 
 use super::Verb;
 use crate::{
@@ -73,11 +76,8 @@ async fn run_on(session: &mut Session, order: Order<'_>, name: &str) -> Result<(
     };
     let mut results = match answer.map_err(Failure::from) {
         Ok(results) => results.into_inner(),
-        Err(Failure::Refused { reason: reason @ Reason::BadSignal, message }) => {
-            let (name, reason) = (name.to_owned(), reason.into());
-            let result = ProcessResult { name, reason, description: message, ..ProcessResult::default() };
-            session.say(&Done { operation: order.operation(), result: &result });
-            return Ok(());
+        Err(Failure::Refused { reason: Reason::BadSignal, message }) => {
+            return refuse_signal(session, name, &message).await;
         }
         Err(failure) => return Err(failure),
     };
@@ -85,6 +85,35 @@ async fn run_on(session: &mut Session, order: Order<'_>, name: &str) -> Result<(
         tell(session, &Done { operation: order.operation(), result: &result });
     }
     Ok(())
+}
+
+/// The signal is unknown: says so of each process that would get it. As in Supervisor, an unknown name comes first.
+async fn refuse_signal(session: &mut Session, name: &str, message: &str) -> Result<(), Failure> {
+    let names = vec![name.to_owned()];
+    let reply = session.rpc().await?.list_processes(ListProcessesRequest { names }).await?.into_inner();
+    let is_gathered = name == "all" || name.ends_with(':') || name.contains(['*', '?', '[']);
+    let unknown = reply.unmatched.into_iter().map(|unmatched| ProcessResult {
+        reason: unmatched.reason,
+        name: unmatched.name,
+        ..ProcessResult::default()
+    });
+    let concerned = reply.processes.into_iter().filter(|process| !is_gathered || is_signallable(process));
+    let refused = concerned.map(|process| ProcessResult {
+        name: process.name,
+        group: process.group,
+        reason: Reason::BadSignal.into(),
+        description: message.to_owned(),
+        ..ProcessResult::default()
+    });
+    for result in unknown.chain(refused) {
+        session.say(&Done { operation: Operation::Signal, result: &result });
+    }
+    Ok(())
+}
+
+/// Whether a signal to all would reach it.
+fn is_signallable(process: &Process) -> bool {
+    matches!(process.state(), ProcessState::Starting | ProcessState::Running | ProcessState::Stopping)
 }
 
 /// Shows a result at once, and to a person the cause that Supervisor's line keeps back.

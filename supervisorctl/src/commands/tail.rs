@@ -193,8 +193,7 @@ async fn pump(session: &mut Session, log: Log) -> Result<(), Failure> {
 /// Says that a log cannot be followed, with the status that the web interface answers.
 fn complain(session: &Session, path: &str, reason: Reason) {
     let code = match reason {
-        Reason::BadName | Reason::BadGroup => 404,
-        Reason::NoFile => 410,
+        Reason::BadName | Reason::BadGroup | Reason::NoFile => 404,
         _unexpected => 500,
     };
     // Whoever has closed stderr does not want to know.

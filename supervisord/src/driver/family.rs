@@ -168,7 +168,6 @@ fn note_refusal(pid: Pid, sent: Result<(), signal::SignalError>) {
     }
 }
 
-/// The program that a descendant belongs to, if what leaves its group is to be ended with it.
 /// Whose a child of ours is that is nobody's main process.
 enum Origin {
     /// It carries the marks of this program.
