@@ -189,7 +189,7 @@ impl Driver {
             socket_files: start.socket_files,
             servers: Some(servers),
             routers,
-            signals: Signals::install().map_err(system("install signal handlers"))?,
+            signals: start.signals,
             handle,
             requests,
             jobs: JoinSet::new(),
