@@ -448,6 +448,7 @@ impl Driver {
         else {
             return Err("it is not supervised any more".to_owned());
         };
+        self.launcher.check_room(process.config()).map_err(|error| error.to_string())?;
         for log in unit.logs() {
             self.output.open(log).map_err(|error| format!("can't open log file {error}"))?;
         }
