@@ -61,7 +61,8 @@ impl Client {
     /// [`ConnectError`], which tells the cause and the cure.
     pub async fn connect(url: &str, credentials: Option<&Credentials>) -> Result<Self, ConnectError> {
         let failed = |source| ConnectError::new(url, source);
-        match Address::parse(url).ok_or_else(|| ConnectError::UnknownProtocol { url: url.to_owned() })? {
+        let unknown = || ConnectError::UnknownProtocol { url: without_user(url) };
+        match Address::parse(url).ok_or_else(unknown)? {
             Address::Unix(path) => {
                 let stream = connect_unix(&path).await.map_err(failed)?;
                 Self::over(stream, credentials).await.map_err(failed)
@@ -215,7 +216,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     fn new(url: &str, source: io::Error) -> Self {
-        let url = url.to_owned();
+        let url = without_user(url);
         match source.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused { url },
             io::ErrorKind::NotFound => Self::Missing { url },
@@ -251,6 +252,17 @@ impl ConnectError {
             Self::UnknownProtocol { .. } | Self::Denied { .. } | Self::Other { .. } => None,
         }
     }
+}
+
+/// `url` as it may be shown: without the user name and the password that it may carry.
+pub(crate) fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    if scheme == "unix" {
+        return url.to_owned();
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let at = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[at..])
 }
 
 /// Who owns the socket, who asks, and what would help.
@@ -387,6 +399,21 @@ mod tests {
         let (connected, accepted) = tokio::join!(connect_unix(&path), accept);
         connected.unwrap();
         accepted.unwrap();
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (url, expected) in [
+            ("http://me:secret@host:1/x@y", "http://host:1/x@y"),
+            ("https://me:se@cret@host", "https://host"),
+            ("http://host:1", "http://host:1"),
+            ("unix:///run/a@b.sock", "unix:///run/a@b.sock"),
+            ("nonsense", "nonsense"),
+        ] {
+            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+            let error = ConnectError::new(url, refused);
+            assert_eq!(error.to_string(), format!("{expected} refused connection"));
+        }
     }
 
     #[test]
