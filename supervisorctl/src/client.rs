@@ -1,7 +1,7 @@
 //! The connection to supervisord: HTTP/2 over a unix socket or TCP, and what can go wrong with it.
 //!
 //! Owns connecting, authentication and the translation of gRPC statuses into [`Failure`]. A connection is one hyper
-//! connection and a small service around it: nothing of it balances, retries or reconnects, which keeps a whole
+//! connection and a small service around it: nothing of it balances or reconnects, which keeps a whole
 //! command at about a millisecond.
 
 use std::{
@@ -33,6 +33,10 @@ const MAX_ANSWER: usize = 256 << 20;
 /// How much the daemon may send before we have read it: enough that a log passes without waiting for us.
 const WINDOW: u32 = 1 << 20;
 
+/// How often, and after which pause, a connection is tried again that found no room in the queue of the socket.
+const QUEUE_ATTEMPTS: u32 = 200;
+const QUEUE_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Metadata that names the [`Reason`] of a failed call.
 const REASON_KEY: &str = "supervisor-reason";
 
@@ -57,9 +61,10 @@ impl Client {
     /// [`ConnectError`], which tells the cause and the cure.
     pub async fn connect(url: &str, credentials: Option<&Credentials>) -> Result<Self, ConnectError> {
         let failed = |source| ConnectError::new(url, source);
-        match Address::parse(url).ok_or_else(|| ConnectError::UnknownProtocol { url: url.to_owned() })? {
+        let unknown = || ConnectError::UnknownProtocol { url: without_user(url) };
+        match Address::parse(url).ok_or_else(unknown)? {
             Address::Unix(path) => {
-                let stream = UnixStream::connect(&path).await.map_err(failed)?;
+                let stream = connect_unix(&path).await.map_err(failed)?;
                 Self::over(stream, credentials).await.map_err(failed)
             }
             Address::Tcp(host, port) => {
@@ -98,6 +103,17 @@ impl Client {
             .max_decoding_message_size(MAX_ANSWER);
         Ok(Self { rpc, driver })
     }
+}
+
+/// Connects; where the queue of the socket is full, for as long as it takes to work off what a burst leaves there.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    for _ in 0..QUEUE_ATTEMPTS {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_PAUSE).await,
+            other => return other,
+        }
+    }
+    UnixStream::connect(path).await
 }
 
 /// The header that presents `credentials`.
@@ -200,7 +216,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     fn new(url: &str, source: io::Error) -> Self {
-        let url = url.to_owned();
+        let url = without_user(url);
         match source.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused { url },
             io::ErrorKind::NotFound => Self::Missing { url },
@@ -236,6 +252,17 @@ impl ConnectError {
             Self::UnknownProtocol { .. } | Self::Denied { .. } | Self::Other { .. } => None,
         }
     }
+}
+
+/// `url` as it may be shown: without the user name and the password that it may carry.
+pub(crate) fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    if scheme == "unix" {
+        return url.to_owned();
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let at = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[at..])
 }
 
 /// Who owns the socket, who asks, and what would help.
@@ -349,6 +376,45 @@ fn innermost(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let listener = tokio::net::UnixSocket::new_stream().unwrap();
+        listener.bind(&path).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let mut queue = Vec::new();
+        let full = loop {
+            match UnixStream::connect(&path).await {
+                Ok(stream) => queue.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let accept = async {
+            tokio::task::yield_now().await;
+            listener.accept().await
+        };
+        let (connected, accepted) = tokio::join!(connect_unix(&path), accept);
+        connected.unwrap();
+        accepted.unwrap();
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (url, expected) in [
+            ("http://me:secret@host:1/x@y", "http://host:1/x@y"),
+            ("https://me:se@cret@host", "https://host"),
+            ("http://host:1", "http://host:1"),
+            ("unix:///run/a@b.sock", "unix:///run/a@b.sock"),
+            ("nonsense", "nonsense"),
+        ] {
+            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+            let error = ConnectError::new(url, refused);
+            assert_eq!(error.to_string(), format!("{expected} refused connection"));
+        }
+    }
 
     #[test]
     fn urls_are_taken_apart_as_supervisor_does() {

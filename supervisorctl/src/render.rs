@@ -514,7 +514,7 @@ pub fn failure(verb: Verb, failure: &Failure, url: &str, cure: Option<&str>) -> 
                 Broken::Foreign(_) => "NOT_A_SUPERVISORD",
                 Broken::Reported(_) => "FAILED",
             };
-            let message = format!("{url}: {broken}");
+            let message = format!("{}: {broken}", crate::client::without_user(url));
             Plain::error(format!("error: {message}"), reason, &message, Some(exit::GENERIC))
         }
     }

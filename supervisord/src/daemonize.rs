@@ -60,6 +60,9 @@ pub enum DetachError {
     /// No second process, or no session of its own.
     #[error("cannot daemonize: {0}")]
     Fork(#[source] daemonize::Error),
+    /// Nothing to put in the place of the terminal.
+    #[error("cannot open /dev/null: {0}")]
+    Null(#[source] io::Error),
     /// The daemon's answer could not be read.
     #[error("cannot read the daemon's answer: {0}")]
     Answer(#[source] io::Error),
@@ -87,7 +90,9 @@ pub fn detach() -> Result<Role, DetachError> {
         Outcome::Child(result) => {
             drop(reader);
             result.map_err(DetachError::Fork)?;
-            Ok(Role::Daemon(Readiness { launcher: Some(File::from(writer)) }))
+            let null =
+                OpenOptions::new().read(true).write(true).open("/dev/null").map_err(DetachError::Null)?;
+            Ok(Role::Daemon(Readiness { launcher: Some((File::from(writer), null)) }))
         }
     }
 }
@@ -120,7 +125,8 @@ fn parse_verdict(answer: &[u8]) -> Verdict {
 /// Whom to tell that the start is over; dropped without a word, the launcher reports that the daemon ended.
 #[derive(Debug, Default)]
 pub struct Readiness {
-    launcher: Option<File>,
+    /// The conversation, and `/dev/null`, opened while there are descriptors to spare.
+    launcher: Option<(File, File)>,
 }
 
 impl Readiness {
@@ -139,8 +145,7 @@ impl Readiness {
     /// # Errors
     /// When `/dev/null` cannot take the place of the standard descriptors.
     pub fn ready(&mut self) -> io::Result<()> {
-        let Some(mut launcher) = self.launcher.take() else { return Ok(()) };
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let Some((mut launcher, null)) = self.launcher.take() else { return Ok(()) };
         // A launcher that was killed meanwhile needs no answer.
         drop(launcher.write_all(READY));
         dup2_stdin(&null)?;
@@ -152,7 +157,7 @@ impl Readiness {
     /// The start failed: `text` (complete lines) reaches the terminal, through the launcher if there is one.
     pub fn failed(&mut self, status: u8, text: &str) {
         let result = match self.launcher.take() {
-            Some(mut launcher) => launcher.write_all(&[&[status], text.as_bytes()].concat()),
+            Some((mut launcher, _)) => launcher.write_all(&[&[status], text.as_bytes()].concat()),
             None => io::stderr().write_all(text.as_bytes()),
         };
         // Nobody is left to be told.
@@ -300,7 +305,8 @@ mod tests {
     #[test]
     fn failure_travels_through_the_pipe() {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        let mut readiness = Readiness { launcher: Some(File::from(writer)) };
+        let mut readiness =
+            Readiness { launcher: Some((File::from(writer), File::open("/dev/null").unwrap())) };
         readiness.failed(2, "Error: port in use\n");
         assert_eq!(
             read_verdict(reader).unwrap(),

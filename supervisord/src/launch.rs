@@ -160,9 +160,12 @@ where
     }
     // The runtime starts no thread. It comes first, because a failed start must be told from one place.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let prepared = runtime
-        .map_err(StartError::Runtime)
-        .and_then(|runtime| Ok((runtime, startup::prepare(loaded, args, backlog, &mut ready)?)));
+    let prepared = runtime.map_err(StartError::Runtime).and_then(|runtime| {
+        let inside = runtime.enter();
+        let start = startup::prepare(loaded, args, backlog, &mut ready)?;
+        drop(inside);
+        Ok((runtime, start))
+    });
     match prepared {
         Ok((runtime, start)) => Ok(runtime.block_on(driver(start))),
         Err(error) => {

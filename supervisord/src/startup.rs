@@ -23,6 +23,7 @@ use crate::{
         users::{self, UserError},
     },
     output::auto,
+    signals::Signals,
 };
 
 /// A daemon whose start has succeeded, but for saying so.
@@ -36,6 +37,8 @@ pub struct Start {
     pub log: ActivityLog,
     /// The locked pidfile; `None` when it cannot be written. Removed when dropped.
     pub pidfile: Option<Pidfile>,
+    /// Signals that have come since before the pidfile could name us.
+    pub signals: Signals,
     /// The listening sockets with their credentials.
     pub endpoints: Vec<Endpoint>,
     /// The files of the unix sockets. Removed when dropped.
@@ -90,6 +93,9 @@ pub enum StartError {
     /// The runtime cannot be built.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
+    /// A signal cannot be handled.
+    #[error("cannot install signal handlers: {0}")]
+    Signals(#[source] io::Error),
     /// The loop cannot begin.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -100,7 +106,7 @@ impl StartError {
     pub fn status(&self) -> u8 {
         match self {
             Self::User(_) | Self::Pidfile(_) | Self::Listen(_) => USAGE_STATUS,
-            Self::Log(_) | Self::Runtime(_) | Self::Driver(_) => 1,
+            Self::Log(_) | Self::Runtime(_) | Self::Signals(_) | Self::Driver(_) => 1,
         }
     }
 }
@@ -119,7 +125,7 @@ impl Drop for SocketFiles {
     }
 }
 
-/// Performs the steps in the process that will be the daemon, before it has threads. `backlog` holds what was to be
+/// Performs the steps in the process that will be the daemon, before it has threads, inside of its runtime. `backlog` holds what was to be
 /// said while there was no log.
 ///
 /// # Errors
@@ -135,6 +141,8 @@ pub fn prepare(
     raise_limits(&config.daemon, &mut backlog);
     let log = ActivityLog::open(&config.daemon)?;
     log.install()?;
+    // Whoever reads the pidfile may send us SIGHUP at once, which would end us without a handler.
+    let signals = Signals::install().map_err(StartError::Signals)?;
     // Before the first line is written: the log may be that of a living daemon.
     let pidfile = Pidfile::acquire(&config.daemon.pidfile);
     if let Err(held @ PidfileError::Held { .. }) = pidfile {
@@ -152,7 +160,7 @@ pub fn prepare(
     if pidfile.is_some() {
         tracing::info!("supervisord started with pid {}", std::process::id());
     }
-    Ok(Start { loaded, args, log, pidfile, endpoints, socket_files, ready: std::mem::take(ready) })
+    Ok(Start { loaded, args, log, pidfile, signals, endpoints, socket_files, ready: std::mem::take(ready) })
 }
 
 /// Becomes the configured user for good.

@@ -72,3 +72,21 @@ startsecs=0
     kill(pid, Signal::SIGKILL);
     daemon.until_state("other", "EXITED");
 }
+
+#[test]
+fn programs_leave_the_daemon_descriptors_to_answer_clients() {
+    let mut daemon = Daemon::prepare(
+        "[program:x]
+command=$ACTOR sleep
+startsecs=0
+numprocs=60
+process_name=%(process_num)s
+",
+    );
+    daemon.launch_in(&["prlimit", "--nofile=200:200"]);
+    let reply = daemon.ctl("status");
+    assert!(reply.stdout.contains("RUNNING"), "{reply:?}");
+    assert!(reply.stdout.contains("too many open files to spawn"), "{reply:?}");
+    daemon.ctl("stop x:*");
+    daemon.ctl("start x:59").is("x:59: started\n");
+}

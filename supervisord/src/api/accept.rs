@@ -34,9 +34,9 @@ use tower::ServiceExt;
 use tracing::{error, trace};
 
 use super::auth;
-use crate::config::Credentials;
+use crate::{config::Credentials, os::limits};
 
-/// Connections served at once, over all sockets; further ones wait in the kernel's queue.
+/// Connections served at once at most, over all sockets; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// Time from the connection to its first complete request header. Without it a client that sends nothing, or half a
@@ -110,7 +110,9 @@ impl Servers {
     /// # Errors
     /// When a socket cannot be registered with the runtime.
     pub fn start(endpoints: Vec<Endpoint>, routers: &Routers) -> io::Result<Self> {
-        Self::start_with(endpoints, routers, Limits::DEFAULT)
+        let limits =
+            Limits { connections: limits::connections(MAX_CONNECTIONS), first_request: FIRST_REQUEST };
+        Self::start_with(endpoints, routers, limits)
     }
 
     /// The same with other limits.
@@ -144,10 +146,6 @@ impl Servers {
 struct Limits {
     connections: usize,
     first_request: Duration,
-}
-
-impl Limits {
-    const DEFAULT: Self = Self { connections: MAX_CONNECTIONS, first_request: FIRST_REQUEST };
 }
 
 /// A listening socket registered with the runtime.

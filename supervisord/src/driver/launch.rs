@@ -169,6 +169,12 @@ impl Launcher {
         command::resolve(config, self.path.as_deref()).map(|_| ())
     }
 
+    /// Checks that a program leaves the daemon enough descriptors: without them nobody could stop it again.
+    pub(super) fn check_room(&self, config: &ProgramConfig) -> Result<(), LaunchError> {
+        let too_many = || LaunchError::TooManyFiles { name: python::repr(&config.name) };
+        limits::has_room_for_program(&self.null).then_some(()).ok_or_else(too_many)
+    }
+
     /// Makes a child.
     pub(super) fn launch(
         &mut self,

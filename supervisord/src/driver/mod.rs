@@ -200,7 +200,7 @@ impl Driver {
             socket_files: start.socket_files,
             servers: Some(servers),
             routers,
-            signals: Signals::install().map_err(system("install signal handlers"))?,
+            signals: start.signals,
             handle,
             requests,
             jobs: JoinSet::new(),
@@ -484,6 +484,7 @@ impl Driver {
         else {
             return Err("it is not supervised any more".to_owned());
         };
+        self.launcher.check_room(process.config()).map_err(|error| error.to_string())?;
         for log in unit.logs() {
             self.output.open(log).map_err(|error| log_error(&process.config().name, &error))?;
         }

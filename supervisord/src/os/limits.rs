@@ -1,5 +1,7 @@
 //! `minfds` and `minprocs`: raising our own resource limits at start; children inherit them.
 
+use std::os::fd::{AsFd, AsRawFd as _};
+
 use super::spawn::OpenFiles;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -96,6 +98,23 @@ pub fn raise(limit: Limit, wanted: u64) -> Result<Raised, LimitError> {
             Err(refused(granted, errno))
         }
     }
+}
+
+/// Descriptors that programs may not take: with them the daemon answers clients and rotates logs.
+const RESERVE: u64 = 64;
+
+/// Whether another program may take descriptors. `any` is an open one, which is duplicated for a moment: the kernel
+/// gives the lowest free number.
+pub fn has_room_for_program(any: impl AsFd) -> bool {
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return true };
+    let lowest = rustix::io::fcntl_dupfd_cloexec(any, 0);
+    lowest.is_ok_and(|fd| u64::from(fd.as_raw_fd().unsigned_abs()) < soft - RESERVE.min(soft / 4))
+}
+
+/// Connections to serve at once: at most `most`, and not so many that clients take the descriptors of programs.
+pub fn connections(most: usize) -> usize {
+    let share = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard / 8);
+    usize::try_from(share).map_or(most, |share| share.clamp(1, most))
 }
 
 /// Raises the daemon's own soft limit of open files to the hard one: it needs some for each program, whatever the
