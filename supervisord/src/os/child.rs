@@ -42,6 +42,8 @@ pub(super) struct ChildTask {
     /// Soft and hard limit of open files, as the kernel's `struct rlimit64`.
     pub(super) open_files: Option<[u64; 2]>,
     pub(super) identity: Option<RawIdentity>,
+    /// As [`changed_signals`].
+    pub(super) changed_signals: u64,
     pub(super) stdio: [i32; 3],
     /// The table of descriptors is the daemon's, which needs those above this number and the child does not.
     pub(super) shared_beyond: Option<i32>,
@@ -81,8 +83,7 @@ impl ChildTask {
             // A kernel before 5.11 refuses; then `mark_inherited_cloexec` has done this at start.
             libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, CLOSE_RANGE_CLOEXEC);
             // Before the mask is emptied: a handler of the daemon must never run here.
-            for signal in (1..=LAST_SIGNAL).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal))
-            {
+            for signal in (1..=LAST_SIGNAL).filter(|signal| self.changed_signals & bit(*signal) != 0) {
                 let action = DEFAULT_ACTION.as_ptr();
                 let old: *mut u64 = std::ptr::null_mut();
                 libc::syscall(libc::SYS_rt_sigaction, signal, action, old, SIGNAL_SET_SIZE);
@@ -104,6 +105,26 @@ impl ChildTask {
             check(Step::Exec, libc::syscall(libc::SYS_execve, self.executable, self.argv, self.envp))
         }
     }
+}
+
+/// The signals that this process handles or ignores, as a set like that of the kernel. Not one system call for each of
+/// all signals, but only for these, is what a child then needs to give them their defaults.
+pub(super) fn changed_signals() -> u64 {
+    let is_changed = |signal: &i32| {
+        let new: *const u64 = std::ptr::null();
+        let mut action = DEFAULT_ACTION;
+        // SAFETY: only asks; `action` has room for the kernel's struct.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, *signal, new, action.as_mut_ptr(), SIGNAL_SET_SIZE);
+        }
+        action != DEFAULT_ACTION
+    };
+    let fixed = |signal: &i32| [libc::SIGKILL, libc::SIGSTOP].contains(signal);
+    (1..=LAST_SIGNAL).filter(|signal| !fixed(signal) && is_changed(signal)).map(bit).sum()
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 /// Sets the calling thread's mask and returns the old one. Unlike libc's function it includes the two signals which

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::child::{ChildTask, RawIdentity, set_signal_mask};
+use super::child::{ChildTask, RawIdentity, changed_signals, set_signal_mask};
 
 /// Bytes of the stack on which a `clone`d child runs until `execve`.
 const STACK_SIZE: usize = 64 * 1024;
@@ -183,15 +183,18 @@ pub enum Method {
 pub struct Spawner {
     /// Present with [`Method::Clone`] only.
     clone: Option<(Stack, Tray)>,
+    /// What a child has to undo, found with the first one: all handlers have to be installed by then.
+    changed_signals: Option<u64>,
 }
 
 impl Spawner {
     /// Chooses the best method that works here, by trying it.
     pub fn probe() -> Self {
-        match (Stack::new(), Tray::new()) {
-            (Ok(stack), Ok(tray)) if clone_works(&stack) => Self { clone: Some((stack, tray)) },
-            (Ok(_) | Err(_), _) => Self { clone: None },
-        }
+        let clone = match (Stack::new(), Tray::new()) {
+            (Ok(stack), Ok(tray)) if clone_works(&stack) => Some((stack, tray)),
+            (Ok(_) | Err(_), _) => None,
+        };
+        Self { clone, changed_signals: None }
     }
 
     /// Uses `method` whether it works here or not.
@@ -199,10 +202,11 @@ impl Spawner {
     /// # Errors
     /// When there is no memory for the child's stack, or there are no descriptors left.
     pub fn with_method(method: Method) -> io::Result<Self> {
-        Ok(match method {
-            Method::Clone => Self { clone: Some((Stack::new()?, Tray::new()?)) },
-            Method::Fork => Self { clone: None },
-        })
+        let clone = match method {
+            Method::Clone => Some((Stack::new()?, Tray::new()?)),
+            Method::Fork => None,
+        };
+        Ok(Self { clone, changed_signals: None })
     }
 
     /// The method in use.
@@ -218,6 +222,7 @@ impl Spawner {
         let argv = pointers(&plan.argv);
         let envp = pointers(&plan.envp);
         let mut task = task_of(plan, &argv, &envp);
+        task.changed_signals = *self.changed_signals.get_or_insert_with(changed_signals);
         // A process that changes its user becomes undumpable, and that mark belongs to the memory, which is shared.
         let dumpable = plan.identity.as_ref().map(|_| Dumpable::remember());
         let result = match &mut self.clone {
@@ -245,6 +250,7 @@ fn task_of(plan: &SpawnPlan<'_>, argv: &[*const c_char], envp: &[*const c_char])
         }),
         stdio: [plan.stdin.as_raw_fd(), plan.stdout.as_raw_fd(), plan.stderr.as_raw_fd()],
         shared_beyond: None,
+        changed_signals: 0,
         failed_step: AtomicI32::new(0),
         failed_errno: AtomicI32::new(0),
     }

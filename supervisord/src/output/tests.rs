@@ -292,7 +292,7 @@ async fn a_slow_target_is_waited_for_and_a_stuck_one_is_not() {
         }
         writer
     });
-    bed.until(|bed| bed.output.troubled.len() == 1 && bed.output.quiet_until.is_none()).await;
+    bed.until(|bed| bed.output.troubled.len() == 1).await;
     assert!(!flood.is_finished());
     assert_eq!(bed.output.health(log), LogHealth::default());
     let (tell, told) = std::sync::mpsc::channel();
@@ -342,8 +342,8 @@ async fn logs_that_share_a_file_rotate_together() {
         let line = format!("{number:09}\n");
         if number % 2 == 0 { &mut one } else { &mut two }.write_all(line.as_bytes()).unwrap();
         written.extend_from_slice(line.as_bytes());
-        bed.output.let_gather(None);
-        bed.until(|bed| bed.output.quiet_until.is_some()).await;
+        bed.output.gate.open();
+        bed.until(|bed| bed.output.gate.is_shut).await;
     }
     let path = bed.dir.path().join("log");
     let files = (1..=3).rev().map(|backup| rotate::backup(&path, backup)).chain([path.clone()]);
@@ -430,8 +430,8 @@ async fn streams_are_stripped_and_sent_to_syslog() {
         bed.capture(LogSpec { syslog: Some("web".into()), strip_ansi: true, ..bed.spec() });
     for part in ["\x1b[3", "1mred\x1b[0m\nun", "finished\x1b"] {
         writer.write_all(part.as_bytes()).unwrap();
-        bed.output.let_gather(None);
-        bed.until(|bed| bed.output.quiet_until.is_some()).await;
+        bed.output.gate.open();
+        bed.until(|bed| bed.output.gate.is_shut).await;
     }
     drop(writer);
     bed.until(|bed| bed.output.streams() == 0).await;
