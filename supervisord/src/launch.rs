@@ -14,7 +14,6 @@ use crate::{
     daemonize::{self, Readiness, Role, USAGE_STATUS, Verdict},
     log::Backlog,
     notify::ServiceManager,
-    signals,
     startup::{self, ReadySignal, Start, StartError},
 };
 
@@ -155,9 +154,6 @@ where
 {
     let argv0 = args.argv0.clone();
     let backlog = backlog(&loaded);
-    if let Err(error) = signals::hold() {
-        complain(&format!("Warning: a signal during the start ends the daemon: {error}\n"));
-    }
     // The runtime starts no thread. It comes first, because a failed start must be told from one place.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let prepared = runtime.map_err(StartError::Runtime).and_then(|runtime| {

@@ -7,7 +7,6 @@
 
 use std::{fmt, io};
 
-use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks the daemon to do.
@@ -44,19 +43,6 @@ impl fmt::Display for Termination {
     }
 }
 
-/// Keeps signals pending until [`Signals::install`]: one that comes during the start would end the daemon otherwise.
-///
-/// # Errors
-/// What `sigprocmask` reports.
-pub fn hold() -> io::Result<()> {
-    Ok(held().thread_block()?)
-}
-
-fn held() -> SigSet {
-    use nix::sys::signal::Signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-    [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD].into_iter().collect()
-}
-
 /// The stream of signals. Handlers stay installed for the life of the process.
 #[derive(Debug)]
 pub struct Signals {
@@ -77,7 +63,7 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         // Its default would end the daemon when a log outgrows the limit of file sizes; the write fails all the same.
         drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?);
-        let signals = Self {
+        Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
@@ -85,9 +71,7 @@ impl Signals {
             child: signal(SignalKind::child())?,
             reopen: signal(SignalKind::user_defined2())?,
             unused: signal(SignalKind::user_defined1())?,
-        };
-        held().thread_unblock()?;
-        Ok(signals)
+        })
     }
 
     /// The next signal. Equal signals that came while nobody waited are one.
