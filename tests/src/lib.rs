@@ -136,6 +136,18 @@ impl Daemon {
         self.pid = Some(innermost_daemon(outer).expect("supervisord runs below what was started"));
     }
 
+    /// Starts the daemon in the foreground as another user, and gives that user the directory.
+    pub fn launch_as(&mut self, uid: u32) {
+        let program = self.path("supervisord");
+        fs::copy(binary("supervisord"), &program).expect("a copy that the user may run");
+        for path in [self.dir.path().to_owned(), self.config_file()] {
+            std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("chown of a file of the test");
+        }
+        let mut command = self.command(&program);
+        command.arg("-n").arg("-c").arg(self.config_file()).uid(uid).gid(uid);
+        self.run(command);
+    }
+
     /// Starts the daemon in the foreground, for a test that knows itself when it is ready (without the usual log).
     /// Files `daemon.out` and `daemon.err` are kept as they are and appended to.
     pub fn launch_without_waiting(&mut self) {
@@ -502,9 +514,14 @@ fn reap(pid: i32) {
     let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
 }
 
+/// Whether the tests run as root.
+pub fn runs_as_root() -> bool {
+    geteuid().is_root()
+}
+
 /// Whether the tests run as root; where not, says which test does nothing.
 pub fn is_root(test: &str) -> bool {
-    let root = geteuid().is_root();
+    let root = runs_as_root();
     if !root {
         eprintln!("{test}: not run, it needs root");
     }

@@ -222,3 +222,27 @@ startsecs=0
     let words: Vec<_> = args.as_array().expect("a list").iter().filter_map(Value::as_str).skip(2).collect();
     assert_eq!(words, ["print=a  b", "print=its", "print=\"q\"", "print=$HOME", "print=*", "sleep"]);
 }
+
+#[test]
+fn children_made_by_fork_are_the_same() {
+    let mut daemon = Daemon::prepare(
+        "[program:x]
+command=$ACTOR dump=$DIR/x sleep
+directory=/usr/share
+umask=027
+startsecs=0
+[program:failing]
+command=/bin/sleep 1000
+directory=/nonexistent
+startretries=0
+",
+    );
+    daemon.launch(&["--spawn-method=fork"]);
+    let x = dump(&daemon, "x");
+    let descriptors: Vec<_> = x["descriptors"].as_object().expect("a table").keys().cloned().collect();
+    assert_eq!(descriptors, ["0", "1", "2"], "{x:#}");
+    assert_eq!((&x["cwd"], &x["umask"], &x["pgid"]), (&"/usr/share".into(), &"0027".into(), &x["pid"]));
+    assert_eq!(x["ppid"], daemon.daemon_pid());
+    daemon.until_state("failing", "FATAL");
+    assert!(daemon.ctl("status failing").stdout.contains("chdir to /nonexistent: ENOENT"));
+}

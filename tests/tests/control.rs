@@ -6,7 +6,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
 };
 
-use supervisor_tests::{Daemon, Signal, is_root, kill};
+use supervisor_tests::{Daemon, Signal, is_root, kill, runs_as_root};
 
 const GROUPS: &str = "\
 [program:web]
@@ -199,6 +199,20 @@ fn t46_the_sockets_owner_is_as_configured() {
     let daemon = Daemon::start("[unix_http_server]\nchmod=0770\nchown=nobody:daemon\n");
     let socket = fs::metadata(daemon.path("s.sock")).expect("the socket");
     assert_eq!((socket.uid(), socket.gid(), socket.mode() & 0o777), (65534, 1, 0o770));
+}
+
+#[test]
+fn t46_an_owner_that_is_not_granted_is_a_warning() {
+    let mut daemon = Daemon::prepare("[unix_http_server]\nchown=root:root\n");
+    if runs_as_root() {
+        daemon.launch_as(65534);
+    } else {
+        daemon.launch(&[]);
+    }
+    daemon.until("the socket", || daemon.path("s.sock").exists());
+    let log = daemon.log();
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("s.sock")), "{log}");
+    daemon.until("an answer", || daemon.ctl("version").stdout == "4.3.0\n");
 }
 
 #[test]
