@@ -66,6 +66,9 @@ pub struct Daemon {
     child: Option<Child>,
     /// The daemon itself where it is not `child`: daemonized, or inside a namespace.
     pid: Option<i32>,
+    /// What ran below the daemon when it began to end: what survives it, against expectation, may have overwritten the
+    /// mark and must be ended all the same.
+    last_seen: Vec<Process>,
 }
 
 /// One line of an actor's `record=FILE`.
@@ -88,7 +91,13 @@ impl Daemon {
         });
         let dir = tempfile::Builder::new().prefix("svt-").tempdir().expect("a temporary directory");
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let daemon = Self { dir, mark: format!("{}-{number}", std::process::id()), child: None, pid: None };
+        let daemon = Self {
+            dir,
+            mark: format!("{}-{number}", std::process::id()),
+            child: None,
+            pid: None,
+            last_seen: Vec::new(),
+        };
         // Programs of other users must get at the files of the test.
         set_mode(daemon.dir.path(), 0o755);
         if config.contains("gate=$DIR/gate") {
@@ -369,6 +378,11 @@ impl Daemon {
         id.is_some_and(|pid| !processes::is_alive(pid))
     }
 
+    /// Remembers what runs below the daemon, to be called before it is made to end.
+    pub fn remember(&mut self) {
+        self.last_seen.extend(processes::descendants(self.daemon_pid()));
+    }
+
     /// Waits until the foreground daemon has ended.
     pub fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a daemon runs in the foreground");
@@ -380,6 +394,7 @@ impl Daemon {
 
     /// Asks the daemon to end with SIGTERM and waits.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.remember();
         self.signal(Signal::SIGTERM);
         self.wait()
     }
@@ -395,16 +410,14 @@ impl Daemon {
     /// Living processes that this test started: those that carry the mark, and those below the daemon, for some
     /// programs overwrite their environment.
     fn marked(&self) -> Vec<Process> {
-        let mut found = processes::with_variable(&format!("{MARK}={}", self.mark));
         let child = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        for daemon in self.pid.into_iter().chain(child) {
-            let below = processes::descendants(daemon);
-            found.extend(
-                below
-                    .into_iter()
-                    .filter(|p| !found.iter().any(|known| known.pid == p.pid))
-                    .collect::<Vec<_>>(),
-            );
+        let below = self.pid.into_iter().chain(child).flat_map(processes::descendants);
+        let survivors = self.last_seen.iter().filter(|process| process.lives()).cloned();
+        let mut found = processes::with_variable(&format!("{MARK}={}", self.mark));
+        for process in below.chain(survivors) {
+            if !found.iter().any(|known| known.pid == process.pid) {
+                found.push(process);
+            }
         }
         found
     }

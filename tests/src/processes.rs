@@ -9,8 +9,26 @@ pub struct Process {
     pub pid: i32,
     /// Its parent.
     pub ppid: i32,
+    /// When it started, in clock ticks since boot: with the pid this names one process for ever.
+    pub started: u64,
     /// Its command line, words joined by blanks.
     pub command: String,
+}
+
+impl Process {
+    /// What `/proc` tells of `pid`.
+    fn of(pid: i32) -> Self {
+        Self { pid, ppid: parent(pid).unwrap_or(0), started: started(pid), command: command(pid) }
+    }
+
+    /// Whether it is still this process, and alive.
+    pub fn lives(&self) -> bool {
+        is_alive(self.pid) && started(self.pid) == self.started
+    }
+}
+
+fn started(pid: i32) -> u64 {
+    stat(pid, 22).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
 }
 
 /// One field of `/proc/PID/stat` after the command, counted as in proc(5): 3 = state.
@@ -55,7 +73,7 @@ pub fn descendants(pid: i32) -> Vec<Process> {
         at += 1;
     }
     let living = found.into_iter().skip(1).filter(|pid| is_alive(*pid));
-    living.map(|pid| Process { pid, ppid: parent(pid).unwrap_or(0), command: command(pid) }).collect()
+    living.map(Process::of).collect()
 }
 
 /// Living processes whose environment holds `variable` (`NAME=value`).
@@ -64,7 +82,7 @@ pub fn with_variable(variable: &str) -> Vec<Process> {
     for pid in all() {
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
         if environment.split(|b| *b == 0).any(|pair| pair == variable.as_bytes()) && is_alive(pid) {
-            found.push(Process { pid, ppid: parent(pid).unwrap_or(0), command: command(pid) });
+            found.push(Process::of(pid));
         }
     }
     found

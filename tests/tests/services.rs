@@ -91,12 +91,11 @@ impl Service<'_> {
 
 /// `shutdown`, after which nothing is left.
 fn leaves_nothing(mut daemon: Daemon) {
-    let all = processes::descendants(daemon.daemon_pid());
+    daemon.remember();
     daemon.ctl("shutdown").is("Shut down\n");
     assert_eq!(daemon.wait().code(), Some(0));
-    let left: Vec<_> = all.into_iter().filter(|process| processes::is_alive(process.pid)).collect();
+    let left = daemon.programs();
     assert!(left.is_empty(), "{left:#?}");
-    daemon.until_no_programs();
     assert!(!daemon.path("s.sock").exists() && !daemon.path("supervisord.pid").exists());
 }
 
