@@ -1,0 +1,161 @@
+//! What the core wants done: children, signals, news for clients, lines in the log.
+
+use tracing::{debug, error, info, warn};
+
+use super::{Driver, launch::Captured, unit::Verdict};
+use crate::{
+    clock::Moment,
+    config::{LogLevel, python},
+    crit,
+    os::signal,
+    output::OpenError,
+    process::{Effect, Note, Pid, ProcessState},
+    supervisor::ProcessId,
+};
+
+impl Driver {
+    /// Performs everything that the core wants done by now.
+    pub(super) fn perform_effects(&mut self, now: Moment) {
+        while let Some((id, effect)) = self.supervisor.poll_effect() {
+            match effect {
+                Effect::Spawn => self.spawn(id, now),
+                Effect::Signal { pid, signal, group } => self.send_signal(id, pid, signal.0, group, now),
+                Effect::EndLeftovers { signal } => {
+                    self.family.signal(id, signal);
+                    self.check_leftovers_of(id, now);
+                }
+                Effect::Changed { to, .. } => self.publish(id, to, now),
+                Effect::Note(note) => self.say(id, &note, now),
+            }
+        }
+    }
+
+    fn spawn(&mut self, id: ProcessId, now: Moment) {
+        match self.launch(id, now) {
+            Ok(pid) => self.supervisor.handle_spawned(id, pid, now),
+            Err(problem) => self.supervisor.handle_spawn_failed(id, problem, now),
+        }
+    }
+
+    /// Makes a child with its pipes attached to its logs. An error is said in words for `status`.
+    fn launch(&mut self, id: ProcessId, now: Moment) -> Result<Pid, String> {
+        let (Some(process), Some((group, _)), Some(unit)) =
+            (self.supervisor.process(id), self.supervisor.names(id), self.units.get_mut(&id))
+        else {
+            return Err("it is not supervised any more".to_owned());
+        };
+        self.launcher.check_room(process.config()).map_err(|error| error.to_string())?;
+        for log in unit.logs() {
+            self.output.open(log).map_err(|error| log_error(&process.config().name, &error))?;
+        }
+        let captured = Captured { stdout: unit.stdout.is_some(), stderr: unit.stderr.is_some() };
+        let launched = match self.launcher.launch(group, process.config(), captured) {
+            Ok(launched) => launched,
+            Err(failed) => {
+                let log = if process.config().redirect_stderr { unit.stdout } else { unit.stderr };
+                if let (Some(pipe), Some(log)) = (failed.last_words, log)
+                    && let Ok(stream) = self.output.attach(pipe, log)
+                {
+                    self.output.drain(stream, now);
+                    self.output.release(stream, now);
+                }
+                return Err(failed.error.to_string());
+            }
+        };
+        let pipes = [(launched.stdout, unit.stdout), (launched.stderr, unit.stderr)];
+        for (pipe, log) in pipes {
+            let (Some(pipe), Some(log)) = (pipe, log) else { continue };
+            match self.output.attach(pipe, log) {
+                Ok(stream) => unit.streams.push(stream),
+                Err(error) => error!("cannot watch the output of '{}': {error}", process.config().name),
+            }
+        }
+        unit.stdin = Some(launched.stdin);
+        Ok(launched.pid)
+    }
+
+    fn send_signal(&mut self, id: ProcessId, pid: Pid, number: i32, group: bool, now: Moment) {
+        let sent = if group { signal::kill_group(pid, number) } else { signal::kill(pid, number) };
+        let name = self.name_of(id);
+        match sent {
+            Ok(()) => {}
+            Err(signal::SignalError::Gone) => {
+                debug!("unable to signal {name} (pid {pid}), it probably just exited on its own");
+            }
+            Err(error) => {
+                let problem = format!("unknown problem killing {name} ({pid}): {error}");
+                crit!("{problem}");
+                self.supervisor.handle_signal_refused(id, problem, now);
+            }
+        }
+    }
+
+    /// Tells watchers and waiting operations of a new state.
+    fn publish(&mut self, id: ProcessId, to: ProcessState, now: Moment) {
+        self.generation.send_modify(|generation| *generation += 1);
+        let generation = *self.generation.borrow();
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.changed = generation;
+            let proves_itself =
+                self.supervisor.process(id).is_some_and(|process| !process.config().startsecs.is_zero());
+            if to == ProcessState::Running && proves_itself {
+                unit.advice.clear();
+            }
+        }
+        for (operation, reason) in self.operations.handle_state(id, to) {
+            let result = self.result_of(id, reason);
+            self.operations.report(operation, result);
+            self.finish_operation(operation, now);
+        }
+    }
+
+    fn say(&mut self, id: ProcessId, note: &Note, now: Moment) {
+        let verdict = self.units.get_mut(&id).map_or(Verdict::Say, |unit| unit.chatter.judge(note, now));
+        let name = self.name_of(id);
+        match verdict {
+            Verdict::LeaveOut => return,
+            Verdict::SayAfter(count) => info!("{name}: {count} lines about spawns and exits were left out"),
+            Verdict::Say => {}
+        }
+        let who = match note {
+            Note::EndingLeftovers(_) | Note::LeftoversRemain => format!(": {}", self.family.describe(id)),
+            Note::Spawned(_)
+            | Note::SpawnFailed(_)
+            | Note::Up(_)
+            | Note::Exited { .. }
+            | Note::Stopped { .. }
+            | Note::GaveUp
+            | Note::Killing { .. }
+            | Note::KillingHard(_)
+            | Note::StoppedWaiting
+            | Note::AlreadyRunning
+            | Note::KillingLeftovers => String::new(),
+        };
+        let line = format_args!("{}{who}", note.about(&name));
+        match note.level() {
+            LogLevel::Critical | LogLevel::Error => error!("{line}"),
+            LogLevel::Warn => warn!("{line}"),
+            LogLevel::Info => info!("{line}"),
+            LogLevel::Debug | LogLevel::Trace | LogLevel::Blather => debug!("{line}"),
+        }
+    }
+
+    /// Logs what is to be said about logs of programs.
+    pub(super) fn say_what_happened_to_output(&mut self) {
+        while let Some(report) = self.output.poll_report() {
+            warn!("{report}");
+        }
+    }
+
+    /// The name of a process within its group.
+    pub(super) fn name_of(&self, id: ProcessId) -> String {
+        self.supervisor.names(id).map(|(_, name)| name.to_owned()).unwrap_or_default()
+    }
+}
+
+/// Supervisor's words for a log that cannot be opened, and which one it is.
+fn log_error(name: &str, error: &OpenError) -> String {
+    let errno = error.source.raw_os_error().map(nix::errno::Errno::from_raw);
+    let code = errno.map_or_else(|| error.source.to_string(), |errno| format!("{errno:?}"));
+    format!("unknown error making dispatchers for {}: {code} ({error})", python::repr(name))
+}

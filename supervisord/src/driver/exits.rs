@@ -1,0 +1,147 @@
+//! Children that ended: reaped, with what they left behind, and told to the core.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tracing::{debug, warn};
+
+use super::Driver;
+use crate::{
+    clock::Moment,
+    config::{KillMode, shlex},
+    os::reap,
+    process::{Aftermath, Exit, Pid, Process, ProcessState, advice},
+    supervisor::ProcessId,
+};
+
+/// Children that are reaped before the loop looks at anything else, and those among them that may be replaced at once.
+/// The kernel tells the oldest child first: a program that ran for long does not wait for a crowd that crashes again and
+/// again, if that is not taken all at once.
+const EXITS_AT_ONCE: usize = 256;
+const RESTARTS_AT_ONCE: usize = 2;
+/// Least time between two searches for what crashed programs left behind: each looks at every child, and a storm of
+/// crashes must not become dearer by it.
+const STRAYS_PAUSE: Duration = Duration::from_millis(20);
+
+impl Driver {
+    /// Reaps a bounded number of children. Leftovers are looked for once for all of them.
+    pub(super) fn reap(&mut self, now: Moment) {
+        let mut exits = Vec::new();
+        let mut restarts = 0;
+        self.more_exits = false;
+        while let Some(exit) = reap::next() {
+            let process = self.supervisor.owner(exit.0).and_then(|id| self.supervisor.process(id));
+            if process.is_some_and(|process| process.state() != ProcessState::Stopping) {
+                restarts += 1;
+            }
+            exits.push(exit);
+            self.more_exits = exits.len() == EXITS_AT_ONCE || restarts == RESTARTS_AT_ONCE;
+            if self.more_exits {
+                break;
+            }
+        }
+        for (pid, _) in &exits {
+            if let Some(id) = self.supervisor.owner(*pid) {
+                let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
+                if killmode != Some(KillMode::Process) {
+                    self.family.note_group(id, *pid);
+                }
+            }
+        }
+        let mut diagnoses = self.look_for_strays(&exits, now);
+        let mut is_family_changed = false;
+        for (pid, exit) in exits {
+            if let Some(id) = self.supervisor.owner(pid) {
+                let diagnosis = diagnoses.remove(&id);
+                self.handle_exit(id, pid, exit, diagnosis, now);
+            } else {
+                debug!("reaped unknown pid {pid} ({exit})");
+                self.family.handle_reaped(pid);
+                is_family_changed = true;
+            }
+        }
+        if is_family_changed {
+            self.check_leftovers(now);
+        }
+    }
+
+    /// Attributes the descendants that landed on us when main processes ended, so that a replacement finds nothing of
+    /// its predecessor. Returns which programs put themselves into the background, and what to do about it.
+    ///
+    /// After a crash this is done at most once in [`STRAYS_PAUSE`].
+    fn look_for_strays(&mut self, exits: &[(Pid, Exit)], now: Moment) -> BTreeMap<ProcessId, String> {
+        let is_certain = |(pid, exit): &(Pid, Exit)| {
+            let process = self.supervisor.owner(*pid).and_then(|id| self.supervisor.process(id));
+            process.is_some_and(|process| *exit == Exit::Code(0) || process.state() == ProcessState::Stopping)
+        };
+        let mut diagnoses = BTreeMap::new();
+        let is_ours = |(pid, _): &(Pid, Exit)| self.supervisor.owner(*pid).is_some();
+        let is_too_soon = now.mono < self.next_look_for_strays;
+        if !exits.iter().any(is_certain) && (is_too_soon || !exits.iter().any(is_ours)) {
+            return diagnoses;
+        }
+        self.next_look_for_strays = now.mono + STRAYS_PAUSE;
+        let suspects: Vec<_> = exits.iter().filter_map(|(pid, _)| self.supervisor.owner(*pid)).collect();
+        let found = self.family.find_strays(&self.supervisor, &suspects);
+        for (pid, exit) in exits {
+            let Some(id) = self.supervisor.owner(*pid).filter(|_| *exit == Exit::Code(0)) else { continue };
+            let state = self.supervisor.process(id).map(Process::state);
+            let stray = found.iter().find(|(owner, _)| *owner == id).map(|(_, stray)| *stray);
+            let Some(stray) = stray.filter(|_| state != Some(ProcessState::Stopping)) else { continue };
+            if let Some(diagnosis) = self.diagnose_background(id, stray) {
+                diagnoses.insert(id, diagnosis);
+            }
+        }
+        diagnoses
+    }
+
+    fn diagnose_background(&mut self, id: ProcessId, stray: Pid) -> Option<String> {
+        let config = self.supervisor.process(id)?.config().clone();
+        let words = shlex::split(&config.command).unwrap_or_default();
+        let program = words.first().map_or(config.name.as_str(), String::as_str);
+        let hint = advice::foreground_hint(program);
+        let diagnosis = format!("{program} put itself into the background (pid {stray}): {hint}");
+        let unit = self.units.get_mut(&id)?;
+        let is_background = |known: &String| known.contains("put itself into the background");
+        if !unit.advice.iter().any(is_background) {
+            warn!("{}: {diagnosis}", config.name);
+        }
+        unit.advice.retain(|known| !is_background(known));
+        unit.advice.push(diagnosis.clone());
+        Some(diagnosis)
+    }
+
+    fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {
+        let mut streams = Vec::new();
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.stdin = None;
+            streams = std::mem::take(&mut unit.streams);
+        }
+        for stream in &streams {
+            self.output.drain(*stream, now);
+        }
+        let remains = !self.family.is_gone(id);
+        self.supervisor.handle_exit(pid, exit, Aftermath { remains, diagnosis }, now);
+        self.perform_effects(now);
+        // After the replacement has been spawned: it does not wait for this, and finds the log still open.
+        for stream in streams {
+            self.output.release(stream, now);
+        }
+    }
+
+    /// Tells the core whose leftovers are gone.
+    fn check_leftovers(&mut self, now: Moment) {
+        // A dead stray may have left strays of its own.
+        self.family.find_strays(&self.supervisor, &[]);
+        for id in self.family.bereaved() {
+            self.check_leftovers_of(id, now);
+        }
+        self.perform_effects(now);
+    }
+
+    /// Tells the core if nothing is left of what main processes of `id` left behind.
+    pub(super) fn check_leftovers_of(&mut self, id: ProcessId, now: Moment) {
+        if self.family.is_gone(id) {
+            self.supervisor.handle_leftovers_gone(id, now);
+        }
+    }
+}
