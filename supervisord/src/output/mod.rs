@@ -291,7 +291,8 @@ impl Output {
         Some(Follower::new(path, backlog, wake))
     }
 
-    /// Serves one ready pipe.
+    /// Serves one ready pipe, in pieces, for the kernel lets nobody write to a pipe while it is
+    /// being spliced.
     fn serve(&mut self, key: Key, flags: epoll::EventFlags, share: usize, now: Moment) {
         let Some(stream) = self.streams.get(key) else { return };
         let room = stream.capacity.min(share);
@@ -299,7 +300,7 @@ impl Output {
             Some(Condition::Good | Condition::Failing(None, _)) => {
                 let mut moved = 0;
                 while moved < room
-                    && let Some(count) = self.transfer(key, room - moved, now)
+                    && let Some(count) = self.transfer(key, CHUNK.min(room - moved), now)
                 {
                     moved += count;
                     if count < CHUNK {
