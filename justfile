@@ -47,7 +47,7 @@ differential: release
 
 # Debian's nginx, apache2, redis, PostgreSQL and php-fpm under supervisord (needs root and the packages)
 services: release
-    SUPERVISOR_TEST_SERVICES=1 cargo test --locked -p supervisor-tests --test services -- --nocapture
+    SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TEST_SERVICES=1 cargo test --locked -p supervisor-tests --test services -- --nocapture
 
 # etc/ as it is installed, on its usual paths and ports, in namespaces of its own (needs root and the packages)
 installed: release
@@ -55,7 +55,7 @@ installed: release
 
 # Real configuration files in DIR mean the same to Supervisor and to us
 corpus DIR:
-    SUPERVISOR_CORPUS="{{DIR}}" cargo test --locked -p supervisord corpus -- --nocapture
+    SUPERVISOR_CORPUS="$(realpath "{{DIR}}")" cargo test --locked -p supervisord --test config -- --nocapture
 
 # Measures the binaries with the benchmark in DIR (a folder with bench.py)
 bench DIR *ARGS: release

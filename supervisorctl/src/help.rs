@@ -148,7 +148,8 @@ Usage: {program} [options] [action [arguments]]
 Options:
 -c/--configuration FILENAME -- configuration file path (searches if not given)
 -h/--help -- print usage message and exit
--i/--interactive -- start an interactive shell after executing commands
+-i/--interactive -- ask before shutdown and reload, and for a password, as the
+     shell does
 -s/--serverurl URL -- URL on which supervisord server is listening
      (default \"http://localhost:9001\").
 -u/--username USERNAME -- username to use for authentication with server
@@ -162,7 +163,7 @@ Options:
 
 action [arguments] -- see below
 
-Actions are commands like \"tail\" or \"stop\".  If -i is specified or no action is
+Actions are commands like \"tail\" or \"stop\".  If no action is
 specified on the command line, a \"shell\" interpreting actions typed
 interactively is started.  Use the action \"help\" to find out about available
 actions.

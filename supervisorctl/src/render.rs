@@ -221,7 +221,8 @@ fn facts(process: &Process) -> Vec<(&'static str, String)> {
         tell("pid", process.pid.to_string());
         tell("up for", format!("{} s", (process.now - process.start).max(0)));
     }
-    if process.stop != 0 {
+    // A start that failed before there was a process leaves a time, but no exit status.
+    if process.stop != 0 && process.spawns > 0 {
         let ago = (process.now - process.stop).max(0);
         let how = match process.exit_signal {
             0 => format!("exit status {}", process.exit_status),
@@ -723,11 +724,14 @@ mod tests {
     fn details_tell_how_a_process_ended() {
         let mut ended = process("a", "a", ProcessState::Exited, "Nov 21 01:05 AM");
         (ended.stop, ended.now, ended.exit_status, ended.output_lost) = (100, 160, 3, 7);
+        ended.spawns = 1;
         let text = Details(&ended).text();
         assert!(text.contains("\n    last end       exit status 3, 60 s ago\n"), "{text}");
         assert!(text.ends_with("\n    output lost    7 bytes"), "{text}");
         ended.exit_signal = 9;
         assert!(Details(&ended).text().contains("last end       signal 9, 60 s ago"));
+        ended.spawns = 0;
+        assert!(!Details(&ended).text().contains("last end"), "it never ran");
     }
 
     #[test]

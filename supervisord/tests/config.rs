@@ -326,6 +326,7 @@ fn real_files_have_the_values_and_errors_of_supervisor() {
     };
     let scratch = tempfile::tempdir().unwrap();
     let files = corpus(&directory, scratch.path());
+    assert!(!files.is_empty(), "no .conf file in {}", directory.display());
     for (mode, is_permissive) in [("real", false), ("permissive", true)] {
         let mut environment = if is_permissive { named_variables(&directory) } else { BTreeMap::new() };
         for (name, value) in

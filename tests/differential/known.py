@@ -46,9 +46,9 @@ def cause_before_the_error(reference, ours):
 
 
 def more_help(reference, ours):
-    """All that is there is here too; `-r` was explained wrongly."""
+    """All that is there is here too; `-i` (no shell follows an action) and `-r` were explained wrongly."""
     lost = set(reference[0].splitlines()) - set(ours[0].splitlines())
-    return all(line.startswith("-r/") for line in lost) and reference[1:] == ours[1:]
+    return all(line.startswith(("-r/", "-i/", "Actions are commands")) for line in lost) and reference[1:] == ours[1:]
 
 
 def same_options(reference, ours):

@@ -136,7 +136,7 @@ impl Daemon {
     }
 
     /// Starts the daemon with `prefix` (for example `unshare …`) in front of its command line.
-    /// [`Daemon::pid`] is then the innermost of the processes that run one inside the other.
+    /// The daemon is then the innermost of the processes that run one inside the other.
     pub fn launch_in(&mut self, prefix: &[&str]) {
         let mut command = self.command(Path::new(prefix[0]));
         command.args(&prefix[1..]).arg(binary("supervisord")).arg("-n").arg("-c").arg(self.config_file());

@@ -240,7 +240,8 @@ pub(super) fn help(argv0: &str) -> String {
         text.push_str(&format!("{}{argument} -- {}\n", option.name, option.help));
     }
     text.push_str(&format!(
-        "\nThis is version {} of a drop-in successor of Supervisor {}.\n",
+        "\n--completions=SHELL (bash, zsh or fish) and --man print what a package installs.\n\
+         This is version {} of a drop-in successor of Supervisor {}.\n",
         env!("CARGO_PKG_VERSION"),
         super::SUPERVISOR_VERSION,
     ));

@@ -363,8 +363,11 @@ fn every_state() -> Vec<(&'static str, Sim)> {
     ]
 }
 
+/// What happens to a process.
+type Input = fn(&mut Sim);
+
 /// Every input.
-fn every_input() -> Vec<(&'static str, fn(&mut Sim))> {
+fn every_input() -> Vec<(&'static str, Input)> {
     vec![
         ("start", |sim| _ = sim.start()),
         ("stop", |sim| _ = sim.stop()),
