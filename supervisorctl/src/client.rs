@@ -332,7 +332,7 @@ impl fmt::Display for Broken {
             Self::Foreign(detail) => {
                 write!(
                     f,
-                    "what listens there does not speak gRPC, so it is no supervisord of this kind ({detail})"
+                    "what listens there does not speak gRPC: another program, or the supervisord of Supervisor ({detail})"
                 )
             }
             Self::Reported(message) => f.write_str(message),

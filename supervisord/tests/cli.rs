@@ -25,3 +25,17 @@ fn a_bad_option_is_a_usage_error_on_stderr() {
     assert!(text.starts_with("Error: option --nonsense not recognized\nFor help, use "), "{text}");
     assert_eq!((output.stdout.len(), output.status.code()), (0, Some(2)));
 }
+
+#[test]
+fn check_names_what_this_version_will_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("supervisord.conf");
+    let text = "[supervisord]\n[eventlistener:mail]\ncommand=/bin/cat\nevents=TICK_60\n[program:a]\ncommand=/bin/cat\n";
+    std::fs::write(&file, text).unwrap();
+    let output = run(&["--check", "--strict", "-c", file.to_str().unwrap()]);
+    let expected = "note: event listeners are not part of this version: group mail will not be started\n";
+    assert_eq!(
+        (String::from_utf8(output.stderr).unwrap().as_str(), output.status.code()),
+        (expected, Some(0))
+    );
+}

@@ -271,6 +271,17 @@ pub enum GroupKind {
     },
 }
 
+impl GroupKind {
+    /// What a group is, if this version cannot run it.
+    pub fn unsupported(&self) -> Option<&'static str> {
+        match self {
+            Self::Program | Self::Group => None,
+            Self::EventListener { .. } => Some("event listeners"),
+            Self::FastCgi { .. } => Some("FastCGI programs"),
+        }
+    }
+}
+
 /// The socket of a `[fcgi-program:x]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -14,7 +14,7 @@ use crate::{
     api::Servers,
     clock::Moment,
     config::{
-        Config, GroupConfig, GroupKind, LogTarget, OutputConfig, ProgramConfig, diff,
+        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff,
         load::{self, Loaded},
     },
     os::memory,
@@ -23,15 +23,6 @@ use crate::{
     startup,
     supervisor::{GroupDenied, Mode},
 };
-
-/// What a group is, if this version cannot run it.
-pub(super) fn unsupported(kind: &GroupKind) -> Option<&'static str> {
-    match kind {
-        GroupKind::Program | GroupKind::Group => None,
-        GroupKind::EventListener { .. } => Some("event listeners"),
-        GroupKind::FastCgi { .. } => Some("FastCGI programs"),
-    }
-}
 
 impl Driver {
     /// Activates a group with its logs and starts what starts with it.
@@ -58,7 +49,7 @@ impl Driver {
             };
             self.units.insert(id, unit);
         }
-        match self.supervisor.group(&name).map(|group| unsupported(&group.config().kind)) {
+        match self.supervisor.group(&name).map(|group| group.config().kind.unsupported()) {
             Some(Some(what)) => warn!("{what} are not part of this version: group {name} is not started"),
             Some(None) | None => self.supervisor.autostart(&name, now),
         }

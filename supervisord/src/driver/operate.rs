@@ -4,7 +4,6 @@ use tokio::sync::mpsc;
 
 use super::{
     Driver,
-    groups::unsupported,
     operations::{Goal, OperationId},
     requests::answer,
 };
@@ -113,7 +112,7 @@ impl Driver {
     fn start_one(&mut self, operation: OperationId, id: ProcessId, wait: bool, now: Moment) {
         let Some(process) = self.supervisor.process(id) else { return };
         let group = self.supervisor.names(id).and_then(|(group, _)| self.supervisor.group(group));
-        if let Some(what) = group.and_then(|group| unsupported(&group.config().kind)) {
+        if let Some(what) = group.and_then(|group| group.config().kind.unsupported()) {
             let result = self.result_with(id, Reason::Failed, format!("{what} are not part of this version"));
             return self.operations.report(operation, result);
         }
