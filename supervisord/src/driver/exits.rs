@@ -66,20 +66,23 @@ impl Driver {
         if is_family_changed {
             self.check_leftovers(now);
         }
-        self.look_for_strays_of_many(&owners, now);
+        self.plan_search(owners, now);
     }
 
     /// With many programs a search takes longer than a start: then what a crashed one left outside its group is ended
-    /// beside the replacement, not before it.
-    fn look_for_strays_of_many(&mut self, owners: &[ProcessId], now: Moment) {
-        if owners.is_empty() || self.units.len() <= MANY || now.mono < self.next_look_for_strays {
-            return;
+    /// a little later, beside the replacement.
+    fn plan_search(&mut self, owners: Vec<ProcessId>, now: Moment) {
+        if !owners.is_empty() && self.units.len() > MANY {
+            self.search.get_or_insert_with(|| (now.deadline(STRAYS_PAUSE), Vec::new())).1.extend(owners);
         }
-        self.next_look_for_strays = now.deadline(STRAYS_PAUSE);
-        for (id, _) in self.family.find_strays(&self.supervisor, owners) {
+    }
+
+    /// Carries out the search that was planned, when it is due.
+    pub(super) fn search_when_due(&mut self, now: Moment) {
+        let Some((_, owners)) = self.search.take_if(|(at, _)| *at <= now.mono) else { return };
+        for (id, _) in self.family.find_strays(&self.supervisor, &owners) {
             self.supervisor.handle_leftovers_found(id, now);
         }
-        self.perform_effects(now);
     }
 
     /// Attributes the descendants that landed on us when main processes ended, so that a replacement finds nothing of

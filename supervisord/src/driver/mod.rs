@@ -122,6 +122,8 @@ struct Driver {
     more_exits: bool,
     /// Before then a crash is no reason to look for strays.
     next_look_for_strays: Instant,
+    /// When to look for what which crashed programs left behind.
+    search: Option<(Instant, Vec<ProcessId>)>,
     /// When to say again for whom a shutdown waits.
     next_waiting_line: Option<Instant>,
     /// The configuration to start anew with.
@@ -202,6 +204,7 @@ impl Driver {
             started: clock::now(),
             more_exits: false,
             next_look_for_strays: clock::now().mono,
+            search: None,
             next_waiting_line: None,
             reload: None,
         })
@@ -237,6 +240,7 @@ impl Driver {
             }
             self.supervisor.handle_timeout(now);
             self.output.handle_timeout(now);
+            self.search_when_due(now);
             self.perform_effects(now);
             self.say_what_happened_to_output();
             self.say_for_whom_we_wait(now);
@@ -272,7 +276,11 @@ impl Driver {
 
     fn next_deadline(&self) -> Option<Instant> {
         let of_output = self.output.poll_timeout();
-        [self.supervisor.poll_timeout(), of_output, self.next_waiting_line].into_iter().flatten().min()
+        let search = self.search.as_ref().map(|(at, _)| *at);
+        [self.supervisor.poll_timeout(), of_output, search, self.next_waiting_line]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_finished(&self) -> bool {
