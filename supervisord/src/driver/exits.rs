@@ -18,6 +18,8 @@ use crate::{
 /// again, if that is not taken all at once.
 const EXITS_AT_ONCE: usize = 256;
 const RESTARTS_AT_ONCE: usize = 2;
+/// More programs than this are not searched for strays of a crashed one before its replacement starts.
+const MANY: usize = 100;
 /// Least time between two searches for what crashed programs left behind: each looks at every child, and a storm of
 /// crashes must not become dearer by it.
 const STRAYS_PAUSE: Duration = Duration::from_millis(20);
@@ -47,6 +49,8 @@ impl Driver {
                 }
             }
         }
+        let owners: Vec<ProcessId> =
+            exits.iter().filter_map(|(pid, _)| self.supervisor.owner(*pid)).collect();
         let mut diagnoses = self.look_for_strays(&exits, now);
         let mut is_family_changed = false;
         for (pid, exit) in exits {
@@ -62,6 +66,20 @@ impl Driver {
         if is_family_changed {
             self.check_leftovers(now);
         }
+        self.look_for_strays_of_many(&owners, now);
+    }
+
+    /// With many programs a search takes longer than a start: then what a crashed one left outside its group is ended
+    /// beside the replacement, not before it.
+    fn look_for_strays_of_many(&mut self, owners: &[ProcessId], now: Moment) {
+        if owners.is_empty() || self.units.len() <= MANY || now.mono < self.next_look_for_strays {
+            return;
+        }
+        self.next_look_for_strays = now.deadline(STRAYS_PAUSE);
+        for (id, _) in self.family.find_strays(&self.supervisor, owners) {
+            self.supervisor.handle_leftovers_found(id, now);
+        }
+        self.perform_effects(now);
     }
 
     /// Attributes the descendants that landed on us when main processes ended, so that a replacement finds nothing of
@@ -76,10 +94,11 @@ impl Driver {
         let mut diagnoses = BTreeMap::new();
         let is_ours = |(pid, _): &(Pid, Exit)| self.supervisor.owner(*pid).is_some();
         let is_too_soon = now.mono < self.next_look_for_strays;
-        if !exits.iter().any(is_certain) && (is_too_soon || !exits.iter().any(is_ours)) {
+        let is_late = is_too_soon || self.units.len() > MANY;
+        if !exits.iter().any(is_certain) && (is_late || !exits.iter().any(is_ours)) {
             return diagnoses;
         }
-        self.next_look_for_strays = now.mono + STRAYS_PAUSE;
+        self.next_look_for_strays = now.deadline(STRAYS_PAUSE);
         let suspects: Vec<_> = exits.iter().filter_map(|(pid, _)| self.supervisor.owner(*pid)).collect();
         let found = self.family.find_strays(&self.supervisor, &suspects);
         for (pid, exit) in exits {

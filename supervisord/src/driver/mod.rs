@@ -247,7 +247,8 @@ impl Driver {
     /// Waits for the next input. Every branch is cancel-safe: what it has not returned is still there the next time.
     async fn next_wake(&mut self) -> Wake {
         let (deadline, more_exits) = (self.next_deadline(), self.more_exits);
-        if more_exits || deadline.is_some_and(|at| at <= clock::now().mono) {
+        let is_due = deadline.is_some_and(|at| at <= clock::now().mono);
+        if more_exits || is_due {
             // The runtime takes in signals, requests and output only while this task waits.
             tokio::task::yield_now().await;
         }
@@ -262,7 +263,9 @@ impl Driver {
             Some(request) = self.requests.recv() => Wake::Request(request),
             () = self.output.ready() => Wake::Output,
             Some(_) = self.jobs.join_next() => Wake::JobEnded,
-            () = sleep => Wake::Deadline,
+            // The runtime's timers have a grain of a millisecond: what is due does not wait for them.
+            () = sleep, if !is_due => Wake::Deadline,
+            () = std::future::ready(()), if is_due => Wake::Deadline,
             () = std::future::ready(()), if more_exits => Wake::MoreExits,
         }
     }

@@ -327,6 +327,16 @@ impl Process {
         }
     }
 
+    /// Records that an earlier main process was found to have left something behind, and ends it if the program goes on.
+    pub fn handle_leftovers_found(&mut self, now: Moment) {
+        if self.leftovers == Leftovers::None {
+            self.leftovers = Leftovers::Kept;
+        }
+        if !self.state().is_stopped() {
+            self.end_leftovers(now);
+        }
+    }
+
     /// Records that nothing is left of what earlier main processes left behind.
     pub fn handle_leftovers_gone(&mut self, now: Moment) {
         self.leftovers = Leftovers::None;

@@ -240,6 +240,20 @@ fn the_replacement_waits_for_the_leftovers_of_the_dead_leader() {
 }
 
 #[test]
+fn leftovers_that_are_found_late_are_ended_beside_the_replacement() {
+    let mut sim = Sim::up();
+    sim.exit(KILLED, false);
+    let replacement = sim.child;
+    assert!(replacement.is_some());
+    sim.leftovers = true;
+    sim.process.handle_leftovers_found(sim.now);
+    sim.perform();
+    assert!(sim.seen.contains(&Effect::EndLeftovers { signal: StopSignal::TERM }));
+    sim.leftovers_gone();
+    assert_eq!((sim.child, sim.process.has_leftovers()), (replacement, false));
+}
+
+#[test]
 fn leftovers_stay_when_nothing_replaces_the_leader() {
     let mut sim = Sim::up();
     sim.exit(Exit::Code(0), true);

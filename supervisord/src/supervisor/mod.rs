@@ -275,6 +275,11 @@ impl Supervisor {
         }
     }
 
+    /// Records that main processes of `id` were found to have left something behind.
+    pub fn handle_leftovers_found(&mut self, id: ProcessId, now: Moment) {
+        self.with(id, now, |process| process.handle_leftovers_found(now));
+    }
+
     /// Records that nothing is left of what main processes of `id` left behind.
     pub fn handle_leftovers_gone(&mut self, id: ProcessId, now: Moment) {
         self.with(id, now, |process| process.handle_leftovers_gone(now));
