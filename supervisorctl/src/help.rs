@@ -148,8 +148,8 @@ Usage: {program} [options] [action [arguments]]
 Options:
 -c/--configuration FILENAME -- configuration file path (searches if not given)
 -h/--help -- print usage message and exit
--i/--interactive -- ask before shutdown and reload, and for a password, as the
-     shell does
+-i/--interactive -- start an interactive session for one command too: ask before
+     shutdown and reload, and for a password, as the shell does
 -s/--serverurl URL -- URL on which supervisord server is listening
      (default \"http://localhost:9001\").
 -u/--username USERNAME -- username to use for authentication with server
