@@ -14,21 +14,19 @@ const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// Processes of the program that outlived its main process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leftovers {
+    /// None are known.
     None,
     /// They exist and nobody waits for their end.
     Kept,
     /// They were sent a signal; at `kill_at` follows SIGKILL, or, if that was it, they are given up.
-    Ending {
-        kill_at: Instant,
-        killed: bool,
-    },
+    Ending { kill_at: Instant, killed: bool },
 }
 
 impl Process {
     /// Asks to end what a dead main process left behind, if there is something and nobody waits for it yet.
     pub fn end_leftovers(&mut self, now: Moment) {
         if self.leftovers == Leftovers::Kept {
-            self.begin_ending(self.config.stopsignal, self.leftover_deadline(now));
+            self.begin_ending(self.leftover_deadline(now));
         }
     }
 
@@ -64,7 +62,8 @@ impl Process {
         self.leftovers != Leftovers::None
     }
 
-    pub(super) fn begin_ending(&mut self, signal: StopSignal, kill_at: Instant) {
+    /// Sends the stop signal to what was left behind, and SIGKILL at `kill_at`.
+    pub(super) fn begin_ending(&mut self, kill_at: Instant) {
         let stop = match self.state {
             State::StoppingLeftovers if self.config.stopasgroup => Some(StopReach::Group),
             State::StoppingLeftovers => Some(StopReach::Leader),
@@ -80,9 +79,10 @@ impl Process {
         };
         self.note(Note::EndingLeftovers(stop));
         self.leftovers = Leftovers::Ending { kill_at, killed: false };
-        self.effects.push_back(Effect::EndLeftovers { signal });
+        self.effects.push_back(Effect::EndLeftovers { signal: self.config.stopsignal });
     }
 
+    /// The time of a signal is over: SIGKILL follows, or, after that, nobody waits any longer.
     pub(super) fn press_leftovers(&mut self, killed: bool, now: Moment) {
         if killed {
             self.note(Note::LeftoversRemain);
@@ -94,6 +94,7 @@ impl Process {
         }
     }
 
+    /// When SIGKILL follows if a replacement waits.
     pub(super) fn leftover_deadline(&self, now: Moment) -> Instant {
         now.deadline(self.config.stopwaitsecs.min(LEFTOVER_GRACE))
     }

@@ -448,7 +448,7 @@ impl Process {
         self.enter(State::Spawning);
         match self.leftovers {
             Leftovers::None => self.request_spawn(now),
-            Leftovers::Kept => self.begin_ending(self.config.stopsignal, self.leftover_deadline(now)),
+            Leftovers::Kept => self.begin_ending(self.leftover_deadline(now)),
             Leftovers::Ending { .. } => {}
         }
     }
@@ -513,7 +513,7 @@ impl Process {
             self.enter(State::Stopped);
         } else {
             self.state = State::StoppingLeftovers;
-            self.begin_ending(self.config.stopsignal, kill_at);
+            self.begin_ending(kill_at);
         }
     }
 
