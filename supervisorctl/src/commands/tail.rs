@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 
 use serde_json::json;
 use supervisor_proto::v1::{Channel, FollowLogRequest, LogSource, ReadLogRequest, Reason};
+use supervisord::config::python::repr;
 
 use super::Verb;
 use crate::{
     client::Failure,
-    render::{Format, Plain, exit, quoted, reason_name},
+    render::{Format, Plain, exit, reason_name},
     session::Session,
 };
 
@@ -77,7 +78,7 @@ fn parse(arg: &str) -> Result<(Extent, Log), Plain> {
     let number = match channel.as_str() {
         "stdout" => Channel::Stdout,
         "stderr" => Channel::Stderr,
-        other => return mistake(&format!("bad channel {}", quoted(other))),
+        other => return mistake(&format!("bad channel {}", repr(other))),
     };
     let extent = match modifier.map(|text| (text, Extent::parse(text))) {
         None => Extent::Last(USUAL),
