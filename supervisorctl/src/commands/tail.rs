@@ -96,8 +96,10 @@ pub(super) async fn show(session: &mut Session, extent: Extent, log: Log) -> Res
         Extent::Last(bytes) => {
             let subject = log.subject.clone();
             match read(session, bytes, log).await {
-                Err(Failure::Refused { reason, .. }) if words(reason).is_some() => {
-                    let words = words(reason).expect("the guard has just found them");
+                Err(Failure::Refused { reason, message }) => {
+                    let Some(words) = words(reason) else {
+                        return Err(Failure::Refused { reason, message });
+                    };
                     let text = format!("{subject}: ERROR ({words})");
                     session.say(&Plain::error(text, reason_name(reason), words, Some(exit::GENERIC)));
                     Ok(())
