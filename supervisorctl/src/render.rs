@@ -566,20 +566,6 @@ fn refusal(verb: Verb, reason: Reason, message: &str) -> Plain {
     Plain::error(text, name, message, status)
 }
 
-/// `text` in quotes as Python's `repr` writes it.
-pub fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut quoted = String::from(quote);
-    for letter in text.chars() {
-        if letter == quote || letter == '\\' {
-            quoted.push('\\');
-        }
-        quoted.push(letter);
-    }
-    quoted.push(quote);
-    quoted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -732,14 +718,5 @@ mod tests {
         assert!(Details(&ended).text().contains("last end       signal 9, 60 s ago"));
         ended.spawns = 0;
         assert!(!Details(&ended).text().contains("last end"), "it never ran");
-    }
-
-    #[test]
-    fn text_is_quoted_as_python_does() {
-        for (text, expected) in
-            [("foo", "'foo'"), ("it's", "\"it's\""), ("\"'", "'\"\\''"), ("a\\", "'a\\\\'")]
-        {
-            assert_eq!(quoted(text), expected);
-        }
     }
 }

@@ -19,8 +19,10 @@ pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure>
                 format!("{name}: added process group"),
                 json!({"group": name, "result": "added"}),
             )),
-            Err(Failure::Refused { reason, .. }) if words(reason, name).is_some() => {
-                let (text, status) = words(reason, name).expect("the guard has just found them");
+            Err(Failure::Refused { reason, message }) => {
+                let Some((text, status)) = words(reason, name) else {
+                    return Err(Failure::Refused { reason, message });
+                };
                 session.say(&Plain::error(format!("ERROR: {text}"), reason_name(reason), &text, status));
             }
             Err(failure) => return Err(failure),

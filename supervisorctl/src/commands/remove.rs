@@ -19,8 +19,10 @@ pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure>
                 format!("{name}: removed process group"),
                 json!({"group": name, "result": "removed"}),
             )),
-            Err(Failure::Refused { reason, .. }) if words(reason, name).is_some() => {
-                let text = words(reason, name).expect("the guard has just found them");
+            Err(Failure::Refused { reason, message }) => {
+                let Some(text) = words(reason, name) else {
+                    return Err(Failure::Refused { reason, message });
+                };
                 let line = format!("ERROR: {text}");
                 session.say(&Plain::error(line, reason_name(reason), &text, Some(exit::GENERIC)));
             }

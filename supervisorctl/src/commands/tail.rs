@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 
 use serde_json::json;
 use supervisor_proto::v1::{Channel, FollowLogRequest, LogSource, ReadLogRequest, Reason};
+use supervisord::config::python::repr;
 
 use super::Verb;
 use crate::{
     client::Failure,
-    render::{Format, Plain, exit, quoted, reason_name},
+    render::{Format, Plain, exit, reason_name},
     session::Session,
 };
 
@@ -77,7 +78,7 @@ fn parse(arg: &str) -> Result<(Extent, Log), Plain> {
     let number = match channel.as_str() {
         "stdout" => Channel::Stdout,
         "stderr" => Channel::Stderr,
-        other => return mistake(&format!("bad channel {}", quoted(other))),
+        other => return mistake(&format!("bad channel {}", repr(other))),
     };
     let extent = match modifier.map(|text| (text, Extent::parse(text))) {
         None => Extent::Last(USUAL),
@@ -95,8 +96,10 @@ pub(super) async fn show(session: &mut Session, extent: Extent, log: Log) -> Res
         Extent::Last(bytes) => {
             let subject = log.subject.clone();
             match read(session, bytes, log).await {
-                Err(Failure::Refused { reason, .. }) if words(reason).is_some() => {
-                    let words = words(reason).expect("the guard has just found them");
+                Err(Failure::Refused { reason, message }) => {
+                    let Some(words) = words(reason) else {
+                        return Err(Failure::Refused { reason, message });
+                    };
                     let text = format!("{subject}: ERROR ({words})");
                     session.say(&Plain::error(text, reason_name(reason), words, Some(exit::GENERIC)));
                     Ok(())

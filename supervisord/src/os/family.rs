@@ -70,8 +70,6 @@ pub struct Stat {
     pub parent: Pid,
     /// Its process group.
     pub group: Pid,
-    /// Its session.
-    pub session: Pid,
     /// When it started, in clock ticks since boot: together with the pid this names one process for ever.
     pub start_time: u64,
     /// How it ended, as `wait` tells it; meaningful while it is a zombie, and 0 for who may not look.
@@ -103,15 +101,9 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         state: field(3)?.chars().next()?,
         parent: pid(4)?,
         group: pid(5)?,
-        session: pid(6)?,
         start_time: field(22)?.parse().ok()?,
         wait_status: field(52)?.parse().ok()?,
     })
-}
-
-/// The session of a process; none when it is gone or hidden.
-pub fn session_of(pid: Pid) -> Option<Pid> {
-    stat_of(pid).ok().map(|stat| stat.session)
 }
 
 /// The name of a process; none when it is gone or hidden.
@@ -155,7 +147,7 @@ mod tests {
         let stat = parse_stat(text.as_bytes()).expect("well-formed");
         assert_eq!(stat.comm, "a) R 1 (b c");
         assert_eq!((stat.state, stat.parent.as_raw(), stat.group.as_raw()), ('S', 1, 42));
-        assert_eq!((stat.session.as_raw(), stat.start_time, stat.wait_status), (41, 22, 52));
+        assert_eq!((stat.start_time, stat.wait_status), (22, 52));
     }
 
     #[test]
@@ -170,9 +162,9 @@ mod tests {
     fn own_stat_is_true() {
         let stat = stat_of(Pid::this()).expect("alive");
         assert_eq!(stat.parent, Pid::parent());
-        assert_eq!(Some(stat.session), nix::unistd::getsid(None).ok());
+        assert_eq!(stat.group, nix::unistd::getpgrp());
         assert!(stat.start_time > 0);
-        assert_eq!(session_of(Pid::from_raw(i32::MAX)), None);
+        assert_eq!(comm_of(Pid::from_raw(i32::MAX)), None);
     }
 
     #[test]

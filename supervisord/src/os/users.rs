@@ -37,21 +37,9 @@ impl From<nix::unistd::User> for User {
     }
 }
 
-impl From<User> for config::User {
-    fn from(user: User) -> Self {
-        Self { name: user.name, uid: user.uid, gid: user.gid }
-    }
-}
-
 /// Why we cannot know or become a user. The texts are Supervisor's.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// No user has this name.
-    #[error("Invalid user name {0}")]
-    UnknownName(String),
-    /// No user has this number.
-    #[error("Invalid user id {0}")]
-    UnknownId(String),
     /// The number had a user when the configuration was read, and has none now.
     #[error("Can't find uid {0}")]
     Vanished(u32),
@@ -68,34 +56,13 @@ pub enum UserError {
     #[error("Could not set user id of effective user")]
     User(#[source] Errno),
     /// The machine's user database did not answer.
-    #[error("cannot look up user {user:?}: {errno:?}")]
+    #[error("cannot look up user \"{uid}\": {errno:?}")]
     Lookup {
-        /// The name or number asked for.
-        user: String,
+        /// The number asked for.
+        uid: u32,
         /// Its answer.
         errno: Errno,
     },
-}
-
-/// Finds a user by number or name, as Supervisor takes them: what reads as a number is one.
-///
-/// # Errors
-/// When there is no such user.
-pub fn lookup(text: &str) -> Result<User, UserError> {
-    let failed = |errno| UserError::Lookup { user: text.to_owned(), errno };
-    match text.trim().parse::<i64>() {
-        Ok(number) => {
-            let found = match u32::try_from(number) {
-                Ok(uid) => by_uid(uid).map_err(failed)?,
-                Err(_) => None,
-            };
-            found.ok_or_else(|| UserError::UnknownId(text.to_owned()))
-        }
-        Err(_) => {
-            let found = nix::unistd::User::from_name(text).map_err(failed)?;
-            found.map(User::from).ok_or_else(|| UserError::UnknownName(text.to_owned()))
-        }
-    }
 }
 
 /// The user with this number, if there is one.
@@ -129,7 +96,7 @@ pub fn identity_of(user: &config::User) -> io::Result<Identity> {
 /// # Errors
 /// With Supervisor's texts, see [`UserError`]. After an error the daemon must not go on: part of its rights are gone.
 pub fn drop_privileges(uid: u32) -> Result<(), UserError> {
-    let failed = |errno| UserError::Lookup { user: uid.to_string(), errno };
+    let failed = |errno| UserError::Lookup { uid, errno };
     let user = by_uid(uid).map_err(failed)?.ok_or(UserError::Vanished(uid))?;
     if getuid().as_raw() == uid {
         return Ok(());
@@ -153,19 +120,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_found_by_name_and_number() {
-        let root = lookup("root").expect("every machine has one");
-        assert_eq!((root.uid, root.gid), (0, 0));
-        assert_eq!(lookup("0").expect("the same"), root);
+    fn users_are_found_by_number() {
+        let root = by_uid(0).expect("answered").expect("every machine has one");
+        assert_eq!((root.name.as_str(), root.uid, root.gid), ("root", 0, 0));
+        assert_eq!(by_uid(3_999_999_999), Ok(None));
         assert_eq!(groups_of("root", 0).expect("known").first(), Some(&0));
     }
 
     #[test]
-    fn unknown_users_are_refused_in_supervisors_words() {
-        assert_eq!(lookup("nosuch").expect_err("unknown").to_string(), "Invalid user name nosuch");
-        assert_eq!(lookup("").expect_err("unknown").to_string(), "Invalid user name ");
-        assert_eq!(lookup("3999999999").expect_err("unknown").to_string(), "Invalid user id 3999999999");
-        assert_eq!(lookup("-1").expect_err("unknown").to_string(), "Invalid user id -1");
+    fn an_unknown_user_is_refused_in_supervisors_words() {
         assert_eq!(
             drop_privileges(3_999_999_999).expect_err("unknown").to_string(),
             "Can't find uid 3999999999"

@@ -52,14 +52,7 @@ pub struct Tail {
 /// # Errors
 /// [`ReadError`].
 pub fn read_range(path: &Path, offset: i64, length: i64) -> Result<Vec<u8>, ReadError> {
-    if length < 0 || (offset < 0 && length != 0) {
-        return Err(ReadError::BadArguments { offset, length });
-    }
-    let (file, size) = open(path)?;
-    let start = match u64::try_from(offset) {
-        Ok(offset) => offset.min(size),
-        Err(_) => size.saturating_sub(offset.unsigned_abs()),
-    };
+    let (file, start, size) = open_at(path, offset, length)?;
     let wanted = if length == 0 { u64::MAX } else { length.unsigned_abs() };
     read(path, &file, start, wanted.min(size - start))
 }
@@ -80,14 +73,7 @@ pub struct Window {
 /// # Errors
 /// [`ReadError`].
 pub fn read_window(path: &Path, offset: i64, length: i64, limit: u64) -> Result<Window, ReadError> {
-    if length < 0 || (offset < 0 && length != 0) {
-        return Err(ReadError::BadArguments { offset, length });
-    }
-    let (file, size) = open(path)?;
-    let start = match u64::try_from(offset) {
-        Ok(offset) => offset.min(size),
-        Err(_) => size.saturating_sub(offset.unsigned_abs()),
-    };
+    let (file, start, size) = open_at(path, offset, length)?;
     let wanted = if length == 0 { limit } else { length.unsigned_abs().min(limit) };
     let data = read(path, &file, start, wanted.min(size - start))?;
     Ok(Window { data, offset: start.cast_signed(), size: size.cast_signed() })
@@ -123,6 +109,19 @@ fn place(mut offset: i64, mut length: i64, size: i64) -> (u64, u64, bool) {
         offset = size - length;
     }
     (offset.max(0).unsigned_abs(), length.max(0).unsigned_abs(), overflow)
+}
+
+/// Opens a file for a range: with the place where the range begins and the size of the file.
+fn open_at(path: &Path, offset: i64, length: i64) -> Result<(File, u64, u64), ReadError> {
+    if length < 0 || (offset < 0 && length != 0) {
+        return Err(ReadError::BadArguments { offset, length });
+    }
+    let (file, size) = open(path)?;
+    let start = match u64::try_from(offset) {
+        Ok(offset) => offset.min(size),
+        Err(_) => size.saturating_sub(offset.unsigned_abs()),
+    };
+    Ok((file, start, size))
 }
 
 fn open(path: &Path) -> Result<(File, u64), ReadError> {

@@ -7,6 +7,7 @@
 pub mod advice;
 pub mod describe;
 pub mod exit;
+mod leftovers;
 mod note;
 mod state;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::{
 };
 
 pub use exit::Exit;
+use leftovers::Leftovers;
 pub use nix::unistd::Pid;
 pub use note::{Note, StopReach};
 pub use state::ProcessState;
@@ -29,10 +31,6 @@ use crate::{
     clock::Moment,
     config::{AutoRestart, ProgramConfig, StopSignal},
 };
-
-/// Time that processes left behind by a dead main process get between the stop signal and SIGKILL when a replacement
-/// waits for them; `stopwaitsecs` if that is shorter.
-const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 
 /// Time after SIGKILL at which a process that is still there is sent it again, at least. It is stuck in the kernel.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
@@ -132,19 +130,6 @@ pub struct Aftermath {
     pub remains: bool,
     /// What went wrong, when that is known better than "exited too quickly".
     pub diagnosis: Option<String>,
-}
-
-/// Processes of the program that outlived its main process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leftovers {
-    None,
-    /// They exist and nobody waits for their end.
-    Kept,
-    /// They were sent a signal; at `kill_at` follows SIGKILL, or, if that was it, they are given up.
-    Ending {
-        kill_at: Instant,
-        killed: bool,
-    },
 }
 
 /// A supervised process.
@@ -263,13 +248,6 @@ impl Process {
         }
     }
 
-    /// Asks to end what a dead main process left behind, if there is something and nobody waits for it yet.
-    pub fn end_leftovers(&mut self, now: Moment) {
-        if self.leftovers == Leftovers::Kept {
-            self.begin_ending(self.config.stopsignal, self.leftover_deadline(now));
-        }
-    }
-
     /// Records that the child exists.
     pub fn handle_spawned(&mut self, pid: Pid, now: Moment) {
         self.spawn_error = None;
@@ -324,33 +302,6 @@ impl Process {
             | State::StoppingLeftovers
             | State::Exited { .. }
             | State::Fatal => {}
-        }
-    }
-
-    /// Records that an earlier main process was found to have left something behind, and ends it if the program goes on.
-    pub fn handle_leftovers_found(&mut self, now: Moment) {
-        if self.leftovers == Leftovers::None {
-            self.leftovers = Leftovers::Kept;
-        }
-        if !self.state().is_stopped() {
-            self.end_leftovers(now);
-        }
-    }
-
-    /// Records that nothing is left of what earlier main processes left behind.
-    pub fn handle_leftovers_gone(&mut self, now: Moment) {
-        self.leftovers = Leftovers::None;
-        match self.state {
-            State::Spawning => self.request_spawn(now),
-            State::StoppingLeftovers => self.enter(State::Stopped),
-            State::Stopped
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Backoff { .. }
-            | State::Stopping { .. }
-            | State::Exited { .. }
-            | State::Fatal
-            | State::Unknown { .. } => {}
         }
     }
 
@@ -484,11 +435,6 @@ impl Process {
         self.spawns
     }
 
-    /// Whether processes that a dead main process left behind are known to live.
-    pub fn has_leftovers(&self) -> bool {
-        self.leftovers != Leftovers::None
-    }
-
     /// Whether nothing of it runs and nothing will be started by itself, leftovers that are being ended included.
     pub fn is_at_rest(&self) -> bool {
         let is_restarting = matches!(self.state, State::Exited { restart_at: Some(_) });
@@ -502,7 +448,7 @@ impl Process {
         self.enter(State::Spawning);
         match self.leftovers {
             Leftovers::None => self.request_spawn(now),
-            Leftovers::Kept => self.begin_ending(self.config.stopsignal, self.leftover_deadline(now)),
+            Leftovers::Kept => self.begin_ending(self.leftover_deadline(now)),
             Leftovers::Ending { .. } => {}
         }
     }
@@ -567,7 +513,7 @@ impl Process {
             self.enter(State::Stopped);
         } else {
             self.state = State::StoppingLeftovers;
-            self.begin_ending(self.config.stopsignal, kill_at);
+            self.begin_ending(kill_at);
         }
     }
 
@@ -580,40 +526,6 @@ impl Process {
             self.enter(State::StoppingLeftovers);
             self.end_leftovers(now);
         }
-    }
-
-    fn begin_ending(&mut self, signal: StopSignal, kill_at: Instant) {
-        let stop = match self.state {
-            State::StoppingLeftovers if self.config.stopasgroup => Some(StopReach::Group),
-            State::StoppingLeftovers => Some(StopReach::Leader),
-            State::Stopped
-            | State::Spawning
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Backoff { .. }
-            | State::Stopping { .. }
-            | State::Exited { .. }
-            | State::Fatal
-            | State::Unknown { .. } => None,
-        };
-        self.note(Note::EndingLeftovers(stop));
-        self.leftovers = Leftovers::Ending { kill_at, killed: false };
-        self.effects.push_back(Effect::EndLeftovers { signal });
-    }
-
-    fn press_leftovers(&mut self, killed: bool, now: Moment) {
-        if killed {
-            self.note(Note::LeftoversRemain);
-            self.handle_leftovers_gone(now);
-        } else {
-            self.note(Note::KillingLeftovers);
-            self.leftovers = Leftovers::Ending { kill_at: now.deadline(KILL_AGAIN), killed: true };
-            self.effects.push_back(Effect::EndLeftovers { signal: StopSignal::KILL });
-        }
-    }
-
-    fn leftover_deadline(&self, now: Moment) -> Instant {
-        now.deadline(self.config.stopwaitsecs.min(LEFTOVER_GRACE))
     }
 
     fn kill_interval(&self) -> Duration {
