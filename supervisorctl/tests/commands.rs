@@ -162,7 +162,14 @@ fn denied_to_nobody() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).unwrap();
     let copy = directory.path().join("supervisorctl");
-    std::fs::copy(env!("CARGO_BIN_EXE_supervisorctl"), &copy).unwrap();
+    // By another process: children that other tests make meanwhile would hold our descriptor ("text file busy").
+    assert!(
+        Command::new("cp")
+            .args([env!("CARGO_BIN_EXE_supervisorctl").as_ref(), copy.as_os_str()])
+            .status()
+            .unwrap()
+            .success()
+    );
     let path = directory.path().join("s.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();

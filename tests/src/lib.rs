@@ -148,7 +148,7 @@ impl Daemon {
     /// Starts the daemon in the foreground as another user, and gives that user the directory.
     pub fn launch_as(&mut self, uid: u32) {
         let program = self.path("supervisord");
-        fs::copy(binary("supervisord"), &program).expect("a copy that the user may run");
+        copy_program(&binary("supervisord"), &program);
         for path in [self.dir.path().to_owned(), self.config_file()] {
             std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("chown of a file of the test");
         }
@@ -561,6 +561,13 @@ fn innermost_daemon(pid: i32) -> Option<i32> {
         return Some(pid);
     }
     processes::children(pid).into_iter().find_map(innermost_daemon)
+}
+
+/// Copies a program, by another process: were the copy open for writing in this one, a child that another test makes
+/// at that moment would have it open too, and it could not be run ("text file busy").
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().expect("running cp");
+    assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
 }
 
 /// Sets the mode of a file.

@@ -169,7 +169,7 @@ fn t45_a_socket_without_permission_is_explained() {
     let daemon = Daemon::start("");
     supervisor_tests::set_mode(&daemon.config_file(), 0o644);
     let client = daemon.path("supervisorctl");
-    fs::copy(supervisor_tests::binary("supervisorctl"), &client).expect("a copy that nobody may run");
+    supervisor_tests::copy_program(&supervisor_tests::binary("supervisorctl"), &client);
     let mut command = daemon.ctl_command_of(&client);
     let output = command.arg("status").uid(65534).gid(65534).output().expect("running the client");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -58,7 +58,7 @@ startsecs=0
 ",
     );
     let setpriv = daemon.path("setpriv");
-    fs::copy("/usr/bin/setpriv", &setpriv).expect("copying setpriv");
+    supervisor_tests::copy_program(std::path::Path::new("/usr/bin/setpriv"), &setpriv);
     supervisor_tests::set_mode(&setpriv, 0o4755);
     supervisor_tests::set_mode(&daemon.path(""), 0o777);
     daemon.launch_in(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
