@@ -32,7 +32,7 @@ impl Machine for Plain {
 
 fn run(words: &[&str]) -> Result<Invocation, String> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    parse("supervisord", &words, &Surroundings { machine: &Plain, cwd: "/work" }).map_err(|error| error.0)
+    parse("supervisord", &words, &Surroundings { machine: &Plain, cwd: "/srv" }).map_err(|error| error.0)
 }
 
 fn overrides(words: &[&str]) -> Overrides {
@@ -72,7 +72,7 @@ fn values_become_typed_settings() {
         user: Plain.user_by_id(0),
         umask: Some(0o027),
         directory: Some("/tmp".into()),
-        logfile: Some(DaemonLog::File("/work/d.log".into())),
+        logfile: Some(DaemonLog::File("/srv/d.log".into())),
         logfile_maxbytes: Some(1024),
         logfile_backups: Some(3),
         loglevel: Some(LogLevel::Blather),
