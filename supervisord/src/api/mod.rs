@@ -9,12 +9,18 @@ mod auth;
 pub mod convert;
 pub mod grpc;
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::Request,
+    response::{IntoResponse as _, Response},
+};
 use http::StatusCode;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 pub use accept::{Endpoint, Listener, Peer, Routers, Servers};
+
+use crate::request::Handle;
 
 /// The gRPC router: the calls of `routes`, `grpc.health.v1` and server reflection.
 ///
@@ -37,17 +43,25 @@ pub fn grpc_router(routes: Routes) -> Result<(Router, HealthReporter), tonic_ref
     Ok((routes.prepare().into_axum_router(), reporter))
 }
 
-/// The HTTP/1.1 router of this version: says what is missing, and 404 for everything else.
-pub fn http_router() -> Router {
-    let missing = || async {
-        (
-            StatusCode::NOT_IMPLEMENTED,
-            "XML-RPC and the web page are not part of this version; use supervisorctl or gRPC on this socket\n",
-        )
-    };
+/// The HTTP/1.1 router: each part adds its own routes, all of which ask `driver`.
+pub fn http_router(driver: Handle) -> Router {
     Router::new()
         .route("/", axum::routing::any(missing))
         .route("/index.html", axum::routing::any(missing))
-        .route("/RPC2", axum::routing::any(missing))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "no such page\n") })
+        .fallback(move |request| by_prefix(driver.clone(), request))
+}
+
+/// Paths that Supervisor matches by their beginning only; 404 for everything else.
+async fn by_prefix(_driver: Handle, request: Request) -> Response {
+    if request.uri().path().starts_with("/RPC2") {
+        return missing().await.into_response();
+    }
+    (StatusCode::NOT_FOUND, "no such page\n").into_response()
+}
+
+/// What this version does not have.
+async fn missing() -> (StatusCode, &'static str) {
+    let text =
+        "XML-RPC and the web page are not part of this version; use supervisorctl or gRPC on this socket\n";
+    (StatusCode::NOT_IMPLEMENTED, text)
 }

@@ -173,7 +173,7 @@ impl Driver {
             handle.clone(),
         ));
         let (grpc, _health) = api::grpc_router(tonic::service::Routes::new(service))?;
-        let routers = Routers { grpc, http: api::http_router() };
+        let routers = Routers { grpc, http: api::http_router(handle.clone()) };
         let servers = Servers::start(start.endpoints, &routers).map_err(system("listen"))?;
         let launcher = Launcher::new(spawner(start.args.spawn_method), &start.loaded.config)
             .map_err(system("open /dev/null"))?;
