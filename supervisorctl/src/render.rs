@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 use supervisor_proto::v1::{
-    Process, ProcessConfiguration, ProcessResult, ProcessState, Reason, Unmatched, UpdateProgress,
-    update_progress::Step,
+    Process, ProcessConfiguration, ProcessResult, ProcessState, ProcessUpdate, Reason, Unmatched,
+    UpdateProgress, update_progress::Step,
 };
 
 use crate::{
@@ -476,7 +476,15 @@ impl Item for UpdateProgress {
 
     fn json(&self) -> Value {
         let step = strip(self.step().as_str_name(), "STEP_").to_lowercase();
-        json!({"group": self.group, "result": step})
+        let mut value = json!({"group": self.group, "result": step});
+        if !self.processes.is_empty() {
+            let one = |process: &ProcessUpdate| {
+                let action = strip(process.action().as_str_name(), "ACTION_").to_lowercase();
+                json!({"name": process.name, "result": action})
+            };
+            value["processes"] = self.processes.iter().map(one).collect();
+        }
+        value
     }
 
     fn status(&self) -> Option<u8> {

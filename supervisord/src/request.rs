@@ -2,7 +2,7 @@
 //!
 //! Every protocol decodes into [`Request`]s and encodes these answers; no behaviour lives in a protocol.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -86,6 +86,10 @@ pub enum Request {
     RemoveGroup(Answer<()>, String),
     /// Stop all processes of a group; one result each.
     StopGroup(Answer<mpsc::Receiver<ProcessResult>>, String),
+    /// Stop those processes of a group that cannot take over the configuration as last read while they run.
+    StopOutdated(Answer<Outdated>, String),
+    /// Give an active group the configuration as last read, then start the processes with these names too.
+    ReplaceGroup(Answer<Vec<ProcessUpdate>>, String, BTreeSet<String>),
     /// The path of a log.
     Log(Answer<PathBuf>, LogSource),
     /// Follows a log, beginning so many bytes before its end.
@@ -260,6 +264,41 @@ pub struct Changes {
     pub warnings: Vec<String>,
 }
 
+/// Processes that are being stopped because their group gets another configuration.
+#[derive(Debug)]
+pub struct Outdated {
+    /// Ends when all of them are at rest.
+    pub stops: mpsc::Receiver<ProcessResult>,
+    /// Names of those that shall run again.
+    pub to_restart: Vec<String>,
+}
+
+/// What an update did to one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessUpdate {
+    /// Its name within the group.
+    pub name: String,
+    /// What was done.
+    pub action: Action,
+}
+
+/// What an update did to a process of a changed group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: its settings are the same.
+    Unchanged,
+    /// It has its new settings and is in the state that it was in.
+    Applied,
+    /// It was stopped, and started with its new settings.
+    Restarted,
+    /// It was not running and was started, because its new settings ask for it.
+    Started,
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+}
+
 /// One step of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateStep {
@@ -267,6 +306,8 @@ pub struct UpdateStep {
     pub group: String,
     /// What was done.
     pub step: Step,
+    /// What was done to each process of a group that took over another configuration.
+    pub processes: Vec<ProcessUpdate>,
 }
 
 /// What an update did to a group.
@@ -276,7 +317,7 @@ pub enum Step {
     Stopped,
     /// It was removed.
     Removed,
-    /// It was replaced.
+    /// It took over its new configuration.
     Updated,
     /// It was added.
     Added,

@@ -31,6 +31,8 @@ fn update_waits_for_a_stop_that_is_under_way() {
     daemon.configure(&DEAF.replace("print=up", "print=new"));
     daemon.ctl("update").is("deaf: stopped\ndeaf: updated process group\n");
     assert_eq!((stop.wait(), stop.text().as_str()), (0, "deaf: stopped\n"));
+    assert_eq!(daemon.state("deaf"), "STOPPED", "an operator wants it so");
+    daemon.ctl("start deaf").is("deaf: started\n");
     daemon.until_file("deaf.log", "new");
 }
 

@@ -438,7 +438,11 @@ impl v1::supervisor_server::Supervisor for Service {
 
     async fn update(&self, request: Request<v1::UpdateRequest>) -> Answer<Self::UpdateStream> {
         let model = self.model();
-        let step = |group: &str, step: Step| UpdateProgress { group: group.to_owned(), step: step.into() };
+        let step = |group: &str, step: Step| UpdateProgress {
+            group: group.to_owned(),
+            step: step.into(),
+            processes: Vec::new(),
+        };
         let unknown = request.into_inner().groups.into_iter().filter(|group| model.select(group).is_err());
         let mut steps: Vec<_> = unknown.map(|group| step(&group, Step::NoSuchGroup)).collect();
         steps.extend(model.steps.iter().map(|(group, done)| step(group, *done)));

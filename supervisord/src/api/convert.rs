@@ -9,8 +9,8 @@ use crate::{
     output::tail::ReadError,
     process::ProcessState,
     request::{
-        Changes, Channel, ConfiguredProcess, DaemonInfo, Listing, LogSource, Phase, ProcessInfo,
-        ProcessResult, Reason, Refusal, Step, UpdateStep,
+        Action, Changes, Channel, ConfiguredProcess, DaemonInfo, Listing, LogSource, Phase, ProcessInfo,
+        ProcessResult, ProcessUpdate, Reason, Refusal, Step, UpdateStep,
     },
     supervisor::Mode,
 };
@@ -200,7 +200,20 @@ pub fn update_step(step: UpdateStep) -> v1::UpdateProgress {
         Step::NoSuchGroup => v1::update_progress::Step::NoSuchGroup,
         Step::HasProblems => v1::update_progress::Step::HasProblems,
     };
-    v1::UpdateProgress { group: step.group, step: what.into() }
+    let processes = step.processes.into_iter().map(process_update).collect();
+    v1::UpdateProgress { group: step.group, step: what.into(), processes }
+}
+
+fn process_update(update: ProcessUpdate) -> v1::ProcessUpdate {
+    let action = match update.action {
+        Action::Unchanged => v1::process_update::Action::Unchanged,
+        Action::Applied => v1::process_update::Action::Applied,
+        Action::Restarted => v1::process_update::Action::Restarted,
+        Action::Started => v1::process_update::Action::Started,
+        Action::Added => v1::process_update::Action::Added,
+        Action::Removed => v1::process_update::Action::Removed,
+    };
+    v1::ProcessUpdate { name: update.name, action: action.into() }
 }
 
 /// Which log a client means; an unset source is the daemon's own log.

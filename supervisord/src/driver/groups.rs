@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Driver,
+    replace::refusal,
     unit::{Chatter, Unit},
     update,
 };
@@ -21,7 +22,7 @@ use crate::{
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
     startup,
-    supervisor::{GroupDenied, Mode},
+    supervisor::{Mode, ProcessId},
 };
 
 impl Driver {
@@ -36,18 +37,7 @@ impl Driver {
             let Some(config) = self.supervisor.process(id).map(|process| process.config().clone()) else {
                 continue;
             };
-            let stdout = self.make_log(&config, Channel::Stdout);
-            let stderr = if config.redirect_stderr { None } else { self.make_log(&config, Channel::Stderr) };
-            let unit = Unit {
-                stdout,
-                stderr,
-                streams: Vec::new(),
-                stdin: None,
-                advice: Vec::new(),
-                changed: *self.generation.borrow(),
-                chatter: Chatter::default(),
-            };
-            self.units.insert(id, unit);
+            self.add_unit(id, &config);
         }
         match self.supervisor.group(&name).map(|group| group.config().kind.unsupported()) {
             Some(Some(what)) => warn!("{what} are not part of this version: group {name} is not started"),
@@ -55,8 +45,34 @@ impl Driver {
         }
     }
 
+    /// Makes what a process needs beside its state machine.
+    pub(super) fn add_unit(&mut self, id: ProcessId, config: &ProgramConfig) {
+        let stdout = self.make_log(config, Channel::Stdout);
+        let stderr = if config.redirect_stderr { None } else { self.make_log(config, Channel::Stderr) };
+        let unit = Unit {
+            stdout,
+            stderr,
+            streams: Vec::new(),
+            stdin: None,
+            advice: Vec::new(),
+            changed: *self.generation.borrow(),
+            chatter: Chatter::default(),
+        };
+        self.units.insert(id, unit);
+    }
+
+    /// Gives up what belongs to a process that is not supervised any more.
+    pub(super) fn forget_unit(&mut self, id: ProcessId) {
+        self.family.forget(id);
+        if let Some(unit) = self.units.remove(&id) {
+            for log in unit.logs() {
+                self.output.remove_log(log);
+            }
+        }
+    }
+
     /// The log of one stream; none if its output goes nowhere.
-    fn make_log(&mut self, config: &ProgramConfig, channel: Channel) -> Option<LogId> {
+    pub(super) fn make_log(&mut self, config: &ProgramConfig, channel: Channel) -> Option<LogId> {
         let output = match channel {
             Channel::Stdout => &config.stdout,
             Channel::Stderr => &config.stderr,
@@ -73,7 +89,7 @@ impl Driver {
         Some(self.output.add_log(self.log_spec(output, file, mode, syslog)))
     }
 
-    fn log_spec(
+    pub(super) fn log_spec(
         &self,
         output: &OutputConfig,
         file: Option<PathBuf>,
@@ -171,20 +187,9 @@ impl Driver {
 
     /// Forgets an active group and its logs.
     pub(super) fn remove_group(&mut self, name: &str) -> Result<(), Refusal> {
-        let ids = self.supervisor.remove_group(name).map_err(|denied| match denied {
-            GroupDenied::NoSuchGroup => Refusal::new(Reason::BadName, format!("no group is called {name:?}")),
-            GroupDenied::StillRunning => {
-                Refusal::new(Reason::StillRunning, format!("group {name} still runs"))
-            }
-            GroupDenied::AlreadyAdded => Refusal::new(Reason::AlreadyAdded, denied.to_string()),
-        })?;
+        let ids = self.supervisor.remove_group(name).map_err(|denied| refusal(name, denied))?;
         for id in ids {
-            self.family.forget(id);
-            if let Some(unit) = self.units.remove(&id) {
-                for log in unit.logs() {
-                    self.output.remove_log(log);
-                }
-            }
+            self.forget_unit(id);
         }
         self.generation.send_modify(|generation| *generation += 1);
         Ok(())

@@ -12,6 +12,7 @@ mod groups;
 mod launch;
 mod operate;
 mod operations;
+mod replace;
 mod requests;
 mod unit;
 mod update;

@@ -136,9 +136,8 @@ impl Driver {
     }
 
     fn stop_all(&mut self, operation: OperationId, targets: &Targets, wait: bool, now: Moment) {
-        let needs_stop = |id: &ProcessId| {
-            self.process_is(*id, |process| process.state().is_started() || process.has_leftovers())
-        };
+        let needs_stop =
+            |id: &ProcessId| self.process_is(*id, |process| !process.is_at_rest() || process.has_leftovers());
         let gathered: Vec<_> = targets.gathered.iter().copied().filter(needs_stop).collect();
         // Highest priority number first, as Supervisor's documentation says.
         let gathered = self.supervisor.in_start_order(&gathered).into_iter().rev();
@@ -168,8 +167,17 @@ impl Driver {
             return answer(reply, Err(refusal));
         }
         let ids = self.supervisor.group(group).map(|group| group.processes().to_vec()).unwrap_or_default();
-        let (operation, results) = self.operations.begin(ids.len(), Phase::Whole, Vec::new());
+        let results = self.stop_and_wait(ids, now);
         answer(reply, Ok(results));
+    }
+
+    /// Stops processes and waits also for those that somebody else is stopping. One result for each that did not rest.
+    pub(super) fn stop_and_wait(
+        &mut self,
+        ids: Vec<ProcessId>,
+        now: Moment,
+    ) -> mpsc::Receiver<ProcessResult> {
+        let (operation, results) = self.operations.begin(ids.len(), Phase::Whole, Vec::new());
         let is_stopping =
             |id: &ProcessId| self.process_is(*id, |process| process.state() == ProcessState::Stopping);
         let (stopping, gathered) = ids.into_iter().partition::<Vec<_>, _>(is_stopping);
@@ -181,6 +189,7 @@ impl Driver {
         self.perform_effects(now);
         self.operations.release(operation);
         self.finish_operation(operation, now);
+        results
     }
 
     /// Ends an operation that waits for nothing any more; a restart goes on with its starts.

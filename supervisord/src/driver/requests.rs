@@ -43,6 +43,14 @@ impl Driver {
             Request::StopGroup(reply, group) => {
                 self.stop_group(reply, &group, now);
             }
+            Request::StopOutdated(reply, group) => {
+                let result = self.stop_outdated(&group, now);
+                answer(reply, result);
+            }
+            Request::ReplaceGroup(reply, group, to_restart) => {
+                let result = self.replace_group(&group, &to_restart, now);
+                answer(reply, result);
+            }
             Request::Log(reply, source) => {
                 let result = self.refuse_while_ending().and_then(|()| self.log_path(&source));
                 answer(reply, result);

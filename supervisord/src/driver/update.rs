@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::request::{Answer, Changes, Handle, Reason, Refusal, Request, Step, UpdateStep};
+use crate::request::{Answer, Changes, Handle, ProcessUpdate, Reason, Refusal, Request, Step, UpdateStep};
+
+/// How often it is tried to get a group out of the way of its new configuration while others start its processes.
+const ATTEMPTS: u32 = 5;
 
 /// What an update will do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -70,28 +73,53 @@ impl Asker {
 /// Carries the plan out. A client that is gone does not stop it: half an update would leave programs stopped.
 pub(super) async fn run(driver: Asker, plan: Plan, steps: mpsc::Sender<UpdateStep>) {
     // The channel has room for all steps: this fails only when the client is gone.
-    let report = |group: &str, step| drop(steps.try_send(UpdateStep { group: group.to_owned(), step }));
+    let report = |group: &str, step, processes| {
+        drop(steps.try_send(UpdateStep { group: group.to_owned(), step, processes }));
+    };
     for group in &plan.unknown {
-        report(group, Step::NoSuchGroup);
+        report(group, Step::NoSuchGroup, Vec::new());
     }
     for group in &plan.removed {
         let (stopped, removed) = take_down(&driver, group).await;
         if stopped {
-            report(group, Step::Stopped);
+            report(group, Step::Stopped, Vec::new());
         }
-        report(group, if removed { Step::Removed } else { Step::HasProblems });
+        report(group, if removed { Step::Removed } else { Step::HasProblems }, Vec::new());
     }
     for group in &plan.changed {
-        let (stopped, removed) = take_down(&driver, group).await;
-        if stopped {
-            report(group, Step::Stopped);
+        match replace(&driver, group, || report(group, Step::Stopped, Vec::new())).await {
+            Ok(processes) => report(group, Step::Updated, processes),
+            Err(_) => report(group, Step::HasProblems, Vec::new()),
         }
-        let added = removed && add(&driver, group).await.is_ok();
-        report(group, if added { Step::Updated } else { Step::HasProblems });
     }
     for group in &plan.added {
         if add(&driver, group).await.is_ok() {
-            report(group, Step::Added);
+            report(group, Step::Added, Vec::new());
+        }
+    }
+}
+
+/// Gives a group its new configuration, process by process. `stopped` is called once, when the processes that must not
+/// go on with their old settings have ended, as Supervisor says it also when nothing had to be stopped.
+async fn replace(driver: &Asker, group: &str, stopped: impl FnOnce()) -> Result<Vec<ProcessUpdate>, Refusal> {
+    let mut stopped = Some(stopped);
+    let mut to_restart = BTreeSet::new();
+    let mut attempts = 0;
+    loop {
+        let outdated = driver.ask(|reply| Request::StopOutdated(reply, group.to_owned())).await?;
+        let mut stops = outdated.stops;
+        to_restart.extend(outdated.to_restart);
+        while stops.recv().await.is_some() {}
+        if let Some(stopped) = stopped.take() {
+            stopped();
+        }
+        let names = to_restart.clone();
+        let replaced = driver.ask(|reply| Request::ReplaceGroup(reply, group.to_owned(), names)).await;
+        attempts += 1;
+        match replaced {
+            // Somebody has started a process meanwhile.
+            Err(refusal) if refusal.reason == Reason::StillRunning && attempts < ATTEMPTS => {}
+            replaced => return replaced,
         }
     }
 }

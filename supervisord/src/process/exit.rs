@@ -25,6 +25,14 @@ impl Exit {
         }
     }
 
+    /// Whether `exitcodes` says that it was to be expected. The end by a signal never is.
+    pub fn is_expected_by(self, exitcodes: &[u8]) -> bool {
+        match self {
+            Self::Code(code) => exitcodes.contains(&code),
+            Self::Signal { .. } => false,
+        }
+    }
+
     /// The signal that ended it, if one did.
     pub fn signal(self) -> Option<i32> {
         match self {

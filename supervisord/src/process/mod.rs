@@ -9,6 +9,7 @@ pub mod describe;
 pub mod exit;
 mod leftovers;
 mod note;
+mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -25,11 +26,12 @@ pub use exit::Exit;
 use leftovers::Leftovers;
 pub use nix::unistd::Pid;
 pub use note::{Note, StopReach};
+use settings::restarts_after;
 pub use state::ProcessState;
 
 use crate::{
     clock::Moment,
-    config::{AutoRestart, ProgramConfig, StopSignal},
+    config::{ProgramConfig, StopSignal},
 };
 
 /// Time after SIGKILL at which a process that is still there is sent it again, at least. It is stuck in the kernel.
@@ -207,7 +209,7 @@ impl Process {
                 self.rest_after_stop(now);
             }
             State::Exited { restart_at: Some(_) } | State::Spawning => self.rest_after_stop(now),
-            State::Stopped | State::Exited { .. } | State::Fatal if self.leftovers == Leftovers::Kept => {
+            State::Stopped | State::Exited { .. } | State::Fatal if self.leftovers != Leftovers::None => {
                 self.rest_after_stop(now);
             }
             State::Stopped
@@ -274,7 +276,7 @@ impl Process {
         if aftermath.remains {
             self.leftovers = Leftovers::Kept;
         }
-        let expected = self.is_expected(exit);
+        let expected = exit.is_expected_by(&self.config.exitcodes);
         match self.state {
             State::Starting { pid, up_at } if now.mono >= up_at => {
                 self.come_up(pid);
@@ -435,6 +437,11 @@ impl Process {
         self.spawns
     }
 
+    /// Whether it runs, or will by itself.
+    pub fn is_to_run(&self) -> bool {
+        self.state().is_started() || matches!(self.state, State::Exited { restart_at: Some(_) })
+    }
+
     /// Whether nothing of it runs and nothing will be started by itself, leftovers that are being ended included.
     pub fn is_at_rest(&self) -> bool {
         let is_restarting = matches!(self.state, State::Exited { restart_at: Some(_) });
@@ -469,11 +476,7 @@ impl Process {
             self.spawn_error = Some(format!("Bad exit code {}", exit.status()));
         }
         self.note(Note::Exited { exit, expected });
-        let restarts = match self.config.autorestart {
-            AutoRestart::Never => false,
-            AutoRestart::Unexpected => !expected,
-            AutoRestart::Always => true,
-        };
+        let restarts = restarts_after(&self.config, exit);
         self.enter(State::Exited { restart_at: None });
         if !restarts || self.halted {
             return;
@@ -530,13 +533,6 @@ impl Process {
 
     fn kill_interval(&self) -> Duration {
         self.config.stopwaitsecs.max(KILL_AGAIN)
-    }
-
-    fn is_expected(&self, exit: Exit) -> bool {
-        match exit {
-            Exit::Code(code) => self.config.exitcodes.contains(&code),
-            Exit::Signal { .. } => false,
-        }
     }
 
     fn enter(&mut self, next: State) {

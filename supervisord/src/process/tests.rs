@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Environment, KillMode, LogTarget, OutputConfig};
+use crate::config::{AutoRestart, Environment, KillMode, LogTarget, OutputConfig, diff::ProcessChange};
 
 /// The settings of `[program:x]` with nothing but a command.
 pub(crate) fn defaults(name: &str) -> ProgramConfig {
@@ -442,6 +442,71 @@ fn every_input_in_every_state_does_what_the_table_says() {
     assert_eq!(table.trim(), include_str!("table.txt").trim(), "the table is now:\n{table}");
 }
 
+#[test]
+fn new_startsecs_count_from_the_spawn() {
+    let mut sim = Sim::new(|config| config.startsecs = Duration::from_secs(60));
+    sim.start().unwrap();
+    sim.pass(Duration::from_secs(5));
+    sim.process.handle_settings(Arc::new(defaults("x")));
+    sim.pass(Duration::ZERO);
+    assert_eq!(sim.process.state(), ProcessState::Running);
+}
+
+#[test]
+fn new_settings_leave_a_wait_and_a_stop_as_they_are() {
+    let mut sim = Sim::new(|_| ());
+    sim.start().unwrap();
+    sim.exit(Exit::Code(1), false);
+    let retry = sim.process.poll_timeout();
+    sim.process.handle_settings(Arc::new(ProgramConfig { startretries: 0, ..defaults("x") }));
+    assert_eq!((sim.process.state(), sim.process.poll_timeout()), (ProcessState::Backoff, retry));
+    sim.pass(Duration::from_secs(1));
+    sim.exit(Exit::Code(1), false);
+    assert_eq!(sim.process.state(), ProcessState::Fatal, "the new startretries are none");
+    let mut sim = Sim::up();
+    sim.stop().unwrap();
+    let kill = sim.process.poll_timeout();
+    sim.process.handle_settings(Arc::new(ProgramConfig { stopwaitsecs: Duration::ZERO, ..defaults("x") }));
+    assert_eq!((sim.process.state(), sim.process.poll_timeout()), (ProcessState::Stopping, kill));
+}
+
+#[test]
+fn new_settings_start_what_was_meant_to_run_and_not_what_was_stopped() {
+    let asks = |sim: &Sim, autostart: bool, autorestart, change| {
+        let new = ProgramConfig { autostart, autorestart, ..defaults("x") };
+        sim.process.is_asked_to_start_by(&new, change)
+    };
+    let both = |sim: &Sim, autostart| {
+        [ProcessChange::Live, ProcessChange::Restart]
+            .map(|change| asks(sim, autostart, AutoRestart::Unexpected, change))
+    };
+    let manual = |config: &mut ProgramConfig| config.autostart = false;
+
+    let mut never_started = Sim::new(manual);
+    assert_eq!((both(&never_started, true), both(&never_started, false)), ([true; 2], [false; 2]));
+    never_started.start().unwrap();
+    never_started.stop().unwrap();
+    never_started.exit(KILLED, false);
+    assert_eq!(both(&never_started, true), [false; 2], "an operator stopped it");
+
+    let mut stopped = Sim::up();
+    assert_eq!(both(&stopped, true), [false; 2], "it runs");
+    stopped.stop().unwrap();
+    stopped.exit(KILLED, false);
+    assert_eq!(both(&stopped, true), [false; 2]);
+
+    let mut failed = Sim::new(|config| config.startretries = 0);
+    failed.start().unwrap();
+    failed.exit(Exit::Code(0), false);
+    assert_eq!((both(&failed, true), both(&failed, false)), ([true; 2], [true; 2]));
+    assert!(!asks(&failed, true, AutoRestart::Always, ProcessChange::Unchanged));
+
+    let mut ended = Sim::up();
+    ended.exit(Exit::Code(0), false);
+    assert_eq!((both(&ended, true), both(&ended, false)), ([false, true], [false; 2]));
+    assert!(asks(&ended, false, AutoRestart::Always, ProcessChange::Live));
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Op {
     Start,
@@ -454,6 +519,8 @@ enum Op {
     LeftoversGone,
     Break(bool),
     Halt,
+    /// New `startsecs` and `stopwaitsecs`.
+    Settings(u8),
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
@@ -467,6 +534,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         4 => (0..15_000u16).prop_map(Op::Pass),
         2 => Just(Op::LeftoversGone),
         1 => any::<bool>().prop_map(Op::Break),
+        1 => (0..4u8).prop_map(Op::Settings),
         1 => prop_oneof![19 => Just(Op::LateExit), 1 => Just(Op::Halt)],
     ]
 }
@@ -503,6 +571,12 @@ impl Sim {
             Op::Pass(millis) => self.pass_with_mortal_leftovers(Duration::from_millis(u64::from(millis))),
             Op::Break(broken) => self.broken = broken,
             Op::Halt => self.process.halt(),
+            Op::Settings(seconds) => {
+                let seconds = Duration::from_secs(u64::from(seconds));
+                let config = self.process.config().as_ref().clone();
+                let config = ProgramConfig { startsecs: seconds, stopwaitsecs: seconds, ..config };
+                self.process.handle_settings(Arc::new(config));
+            }
             Op::Exit(..) | Op::Killed(_) | Op::LeftoversGone | Op::LateExit => {}
         }
         self.perform();

@@ -3,6 +3,7 @@
 //! Pure. Each decision about one process is in [`crate::process`]; this module routes inputs to it and hands out the
 //! effects in the order in which they arose.
 
+mod replace;
 mod select;
 mod shutdown;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::{
     time::Instant,
 };
 
+pub use replace::Replaced;
 pub use select::{Selection, select};
 use shutdown::Shutdown;
 
@@ -135,12 +137,7 @@ impl Supervisor {
             {
                 self.entries.remove(&processes.remove(at));
             }
-            let id = ProcessId(self.next_id);
-            self.next_id += 1;
-            let process = Process::new(Arc::clone(program));
-            self.by_name.insert((config.name.clone(), program.name.clone()), id);
-            self.entries.insert(id, Entry { group: Arc::clone(&config), process, deadline: None });
-            processes.push(id);
+            processes.push(self.settle(&config, program).id);
         }
         self.group_at.insert(config.name.clone(), self.groups.len());
         self.groups.push(Group { config, processes });
@@ -169,18 +166,10 @@ impl Supervisor {
         }
         let group = self.groups.remove(at);
         for id in &group.processes {
-            let Some(entry) = self.entries.remove(id) else { continue };
-            if let Some(deadline) = entry.deadline {
-                self.deadlines.remove(&(deadline, *id));
-            }
-            if let Some(pid) = entry.process.pid() {
-                self.by_pid.remove(&pid);
-            }
-            self.by_name.remove(&(name.to_owned(), entry.process.config().name.clone()));
+            self.unsettle(name, *id);
         }
         self.group_at =
             self.groups.iter().enumerate().map(|(at, group)| (group.config.name.clone(), at)).collect();
-        self.effects.retain(|(id, _)| !group.processes.contains(id));
         Ok(group.processes)
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::GroupKind,
+    config::{GroupKind, ProgramConfig, diff::ProcessChange},
     process::{ProcessState, test_defaults},
 };
 
@@ -210,6 +210,110 @@ fn bulk_order_is_by_priority_of_group_then_process() {
     );
 }
 
+/// A group `g` of processes, each with a command and a stop time; the name of each is its number.
+fn group_of(programs: &BTreeMap<u8, (u8, u8)>, priority: i32) -> GroupConfig {
+    let one = |(name, (command, stopwaitsecs)): (&u8, &(u8, u8))| ProgramConfig {
+        command: format!("run {command}"),
+        stopwaitsecs: Duration::from_secs(u64::from(*stopwaitsecs)),
+        ..test_defaults(&name.to_string())
+    };
+    let processes = programs.iter().map(one).map(Arc::new).collect();
+    GroupConfig { name: "g".to_owned(), priority, kind: GroupKind::Group, processes }
+}
+
+/// Processes `0..count` with the same settings.
+fn numbered(count: u8) -> GroupConfig {
+    group_of(&(0..count).map(|name| (name, (1, 10))).collect(), 999)
+}
+
+impl Sim {
+    fn children_by_name(&self) -> BTreeMap<String, Pid> {
+        let name = |id: &ProcessId| self.supervisor.names(*id).unwrap().1.to_owned();
+        self.children.iter().map(|(pid, (id, _))| (name(id), *pid)).collect()
+    }
+
+    /// Updates as the driver does: what is in the way stops first, then what was asked to start starts.
+    fn update(&mut self, new: GroupConfig) -> Vec<Replaced> {
+        let new = Arc::new(new);
+        let in_the_way = self.supervisor.in_the_way_of(&new).unwrap();
+        let running: Vec<ProcessId> = in_the_way
+            .iter()
+            .copied()
+            .filter(|id| self.supervisor.process(*id).unwrap().is_to_run())
+            .collect();
+        for id in in_the_way {
+            let _ = self.supervisor.stop(id, self.now);
+        }
+        self.perform();
+        self.obey();
+        let replaced = self.supervisor.replace_group(new, self.now).unwrap();
+        for one in &replaced {
+            if one.is_to_start || running.contains(&one.id) {
+                let _ = self.supervisor.start(one.id, self.now);
+            }
+        }
+        self.perform();
+        replaced
+    }
+
+    /// Every table of the supervisor says the same.
+    fn check_tables(&self) {
+        let supervisor = &self.supervisor;
+        let grouped: BTreeSet<ProcessId> =
+            supervisor.groups.iter().flat_map(|group| group.processes.iter().copied()).collect();
+        assert_eq!(grouped, supervisor.entries.keys().copied().collect(), "orphans");
+        assert_eq!(grouped, supervisor.by_name.values().copied().collect());
+        assert_eq!(grouped.len(), supervisor.by_name.len());
+        for (id, entry) in &supervisor.entries {
+            let name = entry.process.config().name.clone();
+            assert_eq!(supervisor.by_name[&(entry.group.name.clone(), name)], *id);
+            let group = supervisor.group(&entry.group.name).unwrap();
+            assert!(Arc::ptr_eq(&group.config, &entry.group));
+            let config =
+                group.config.processes.iter().find(|program| program.name == entry.process.config().name);
+            assert!(Arc::ptr_eq(config.unwrap(), entry.process.config()));
+            assert_eq!(entry.deadline, entry.process.poll_timeout());
+            assert!(entry.process.pid().is_none_or(|pid| supervisor.by_pid.get(&pid) == Some(id)));
+        }
+        let deadlines = supervisor.entries.iter().filter_map(|(id, entry)| Some((entry.deadline?, *id)));
+        assert_eq!(supervisor.deadlines, deadlines.collect());
+        assert_eq!(supervisor.by_pid.len(), self.children.len());
+    }
+}
+
+#[test]
+fn t51_more_and_fewer_processes_leave_the_pids_of_the_others() {
+    let mut sim = Sim::new();
+    sim.supervisor.add_group(Arc::new(numbered(4))).unwrap();
+    sim.supervisor.autostart("g", sim.now);
+    sim.perform();
+    let four = sim.children_by_name();
+    assert_eq!(sim.update(numbered(6)).iter().filter(|one| one.change == ProcessChange::Added).count(), 2);
+    let six = sim.children_by_name();
+    assert!(six.len() == 6 && four.iter().all(|(name, pid)| six[name] == *pid));
+    let removed = sim.update(numbered(3)).into_iter().filter(|one| one.change == ProcessChange::Removed);
+    assert_eq!(removed.map(|one| one.name).collect::<Vec<_>>(), ["3", "4", "5"]);
+    let three = sim.children_by_name();
+    assert!(three.len() == 3 && three.iter().all(|(name, pid)| four[name] == *pid));
+    sim.check_tables();
+}
+
+#[test]
+fn a_group_is_replaced_only_when_nothing_is_in_the_way() {
+    let mut sim = Sim::new();
+    sim.supervisor.add_group(Arc::new(numbered(2))).unwrap();
+    sim.supervisor.autostart("g", sim.now);
+    sim.perform();
+    assert_eq!(sim.supervisor.replace_group(Arc::new(numbered(1)), sim.now), Err(GroupDenied::StillRunning));
+    assert_eq!(sim.supervisor.in_the_way_of(&numbered(1)).unwrap().len(), 1);
+    assert_eq!(sim.supervisor.in_the_way_of(&numbered(3)), Ok(Vec::new()));
+    let other = GroupConfig { name: "other".to_owned(), ..numbered(1) };
+    assert_eq!(sim.supervisor.replace_group(Arc::new(other), sim.now), Err(GroupDenied::NoSuchGroup));
+    sim.check_tables();
+    sim.supervisor.begin_shutdown(Mode::ShuttingDown, sim.now);
+    assert_eq!(sim.supervisor.replace_group(Arc::new(numbered(3)), sim.now), Err(GroupDenied::StillRunning));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
@@ -240,5 +344,53 @@ proptest! {
             sim.pass(Duration::from_secs(11));
         }
         prop_assert!(sim.supervisor.is_shut_down() && sim.children.is_empty());
+    }
+
+    #[test]
+    fn no_sequence_of_updates_touches_what_did_not_change(
+        first in prop::collection::btree_map(0..6u8, (0..2u8, 1..3u8), 0..6),
+        updates in prop::collection::vec(
+            (prop::collection::btree_map(0..6u8, (0..2u8, 1..3u8), 0..6), 0..3i32, 0..6usize, 0..4u8), 0..12,
+        ),
+    ) {
+        let mut sim = Sim::new();
+        sim.supervisor.add_group(Arc::new(group_of(&first, 1))).unwrap();
+        sim.supervisor.autostart("g", sim.now);
+        sim.perform();
+        let mut known = first;
+        for (programs, priority, which, what) in updates {
+            if let Some(id) = sim.supervisor.in_name_order().get(which).copied() {
+                match what {
+                    0 => _ = sim.supervisor.start(id, sim.now),
+                    1 => _ = sim.supervisor.stop(id, sim.now),
+                    2 => if let Some(pid) = sim.children.keys().nth(which).copied() { sim.exit(pid) },
+                    _ => sim.pass(Duration::from_millis(700)),
+                }
+                sim.perform();
+                sim.obey();
+            }
+            let states: BTreeMap<String, ProcessState> = sim.supervisor.in_name_order().into_iter().map(|id| {
+                (sim.supervisor.names(id).unwrap().1.to_owned(), sim.supervisor.process(id).unwrap().state())
+            }).collect();
+            let before = sim.children_by_name();
+            sim.update(group_of(&programs, priority));
+            sim.check_tables();
+            let after = sim.children_by_name();
+            for (name, (command, _)) in &programs {
+                let key = name.to_string();
+                match known.get(name) {
+                    Some((old, _)) if old == command => {
+                        prop_assert!(!before.contains_key(&key) || before.get(&key) == after.get(&key));
+                    }
+                    Some(_) => prop_assert!(!before.contains_key(&key) || after[&key] != before[&key]),
+                    None => prop_assert!(after.contains_key(&key)),
+                }
+                if states.get(&key) == Some(&ProcessState::Stopped) {
+                    prop_assert!(!after.contains_key(&key), "what was stopped was started");
+                }
+            }
+            prop_assert!(after.keys().all(|name| programs.contains_key(&name.parse().unwrap())));
+            known = programs;
+        }
     }
 }
