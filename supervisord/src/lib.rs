@@ -1,6 +1,6 @@
 //! The process supervisor: everything of `supervisord` but its `main`.
 //!
-//! A pure core ([`config`], [`process`], [`supervisor`]) takes text, time and exit statuses as arguments and returns
+//! A pure core ([`config`], [`process`], [`supervisor`], [`event`]) takes text, time and exit statuses as arguments and returns
 //! effects; a thin shell ([`driver`], [`os`], [`output`], [`api`], …) performs them. ARCHITECTURE.md shows the way.
 
 pub mod api;
@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod daemonize;
 pub mod driver;
+pub mod event;
 pub mod launch;
 pub mod log;
 pub mod notify;
@@ -18,4 +19,5 @@ pub mod process;
 pub mod request;
 pub mod signals;
 pub mod startup;
+pub mod subscription;
 pub mod supervisor;

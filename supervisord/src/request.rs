@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{config::StopSignal, output::follow::Follower, process::ProcessState};
+use crate::{
+    config::StopSignal, event::EventType, output::follow::Follower, process::ProcessState,
+    subscription::Subscription,
+};
 
 /// Why something was refused or failed. Numbers are Supervisor's fault codes where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,10 @@ pub enum Request {
     ReopenLogs(Reply<()>),
     /// Write to a process's stdin.
     WriteStdin(Answer<()>, String, Vec<u8>),
+    /// Events of these types as they happen; of no type means of all.
+    Events(Reply<Subscription>, Vec<EventType>),
+    /// Raise a REMOTE_COMMUNICATION event: its type, its data.
+    RemoteEvent(Reply<()>, String, String),
     /// Stop everything and end.
     Shutdown(Answer<()>),
     /// Stop everything and start anew.

@@ -13,6 +13,7 @@ use super::{
     ini::Section,
     parse::{boolean, fastcgi_socket, integer, list, name, octal, owner, user},
 };
+use crate::event::EventType;
 
 impl<'a> Evaluation<'a> {
     /// All groups by priority, then name; `shared` are the variables of `[supervisord]`.
@@ -134,24 +135,25 @@ impl<'a> Evaluation<'a> {
         });
         let processes = self.processes(section, &name);
         let processes = self.without_namesakes(section, processes);
-        let kind =
-            GroupKind::EventListener { events, buffer_size: buffer_size.unwrap_or(10), result_handler };
+        let kind = GroupKind::EventListener { events, buffer_size, result_handler };
         Some(GroupConfig { name, priority, kind, processes })
     }
 
-    fn events(&mut self, from: Source<'a>) -> Vec<String> {
+    fn events(&mut self, from: Source<'a>) -> Vec<EventType> {
         let here = self.here.clone();
         let subject = from.section.get("events").map_or(Subject::Key("events"), Subject::Entry);
         let errors = self.error_count();
         let names =
             self.read(from, "events", &[&here], |text| Ok(list(&text.to_uppercase()))).unwrap_or_default();
-        let mut events: Vec<String> = Vec::new();
+        let mut events: Vec<EventType> = Vec::new();
         for event in names {
-            if !EVENTS.contains(&event.as_str()) {
-                let problem = format!("Unknown event type {event} in [{}] events", from.section.name);
-                self.error(from, subject, problem);
-            } else if !events.contains(&event) {
-                events.push(event);
+            match EventType::from_name(&event) {
+                None => {
+                    let problem = format!("Unknown event type {event} in [{}] events", from.section.name);
+                    self.error(from, subject, problem);
+                }
+                Some(event) if events.contains(&event) => {}
+                Some(event) => events.push(event),
             }
         }
         if events.is_empty() && self.error_count() == errors {
@@ -248,33 +250,3 @@ pub(super) fn clamped(number: i64) -> i32 {
 }
 
 const RESULT_HANDLER: &str = "supervisor.dispatchers:default_handler";
-
-const EVENTS: [&str; 27] = [
-    "EVENT",
-    "PROCESS_STATE",
-    "PROCESS_STATE_STOPPED",
-    "PROCESS_STATE_EXITED",
-    "PROCESS_STATE_STARTING",
-    "PROCESS_STATE_STOPPING",
-    "PROCESS_STATE_BACKOFF",
-    "PROCESS_STATE_FATAL",
-    "PROCESS_STATE_RUNNING",
-    "PROCESS_STATE_UNKNOWN",
-    "PROCESS_COMMUNICATION",
-    "PROCESS_COMMUNICATION_STDOUT",
-    "PROCESS_COMMUNICATION_STDERR",
-    "PROCESS_LOG",
-    "PROCESS_LOG_STDOUT",
-    "PROCESS_LOG_STDERR",
-    "REMOTE_COMMUNICATION",
-    "SUPERVISOR_STATE_CHANGE",
-    "SUPERVISOR_STATE_CHANGE_RUNNING",
-    "SUPERVISOR_STATE_CHANGE_STOPPING",
-    "TICK",
-    "TICK_5",
-    "TICK_60",
-    "TICK_3600",
-    "PROCESS_GROUP",
-    "PROCESS_GROUP_ADDED",
-    "PROCESS_GROUP_REMOVED",
-];

@@ -28,6 +28,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use nix::sys::signal::Signal;
 use serde::{Serialize, Serializer};
 
+use crate::event::EventType;
+
 /// A whole configuration, after includes and expansion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
@@ -251,10 +253,11 @@ pub enum GroupKind {
     Group,
     /// `[eventlistener:x]`.
     EventListener {
-        /// Event types as written, upper case. Key `events`.
-        events: Vec<String>,
-        /// Events kept while all listeners are busy. Key `buffer_size`, default 10.
-        buffer_size: u32,
+        /// Event types in the order of the file. Key `events`.
+        events: Vec<EventType>,
+        /// Events kept while all listeners are busy. Key `buffer_size`, default none: as many as a storm brings, see
+        /// `event::Buffering`.
+        buffer_size: Option<u32>,
         /// Key `result_handler`, default `supervisor.dispatchers:default_handler`.
         result_handler: String,
     },
@@ -275,8 +278,7 @@ impl GroupKind {
     /// What a group is, if this version cannot run it.
     pub fn unsupported(&self) -> Option<&'static str> {
         match self {
-            Self::Program | Self::Group => None,
-            Self::EventListener { .. } => Some("event listeners"),
+            Self::Program | Self::Group | Self::EventListener { .. } => None,
             Self::FastCgi { .. } => Some("FastCGI programs"),
         }
     }

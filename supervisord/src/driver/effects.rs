@@ -7,9 +7,10 @@ use crate::{
     clock::Moment,
     config::{LogLevel, python},
     crit,
-    os::signal,
+    os::{pipe::OnDaemonDeath, signal},
     output::OpenError,
     process::{Effect, Note, Pid, ProcessState},
+    request::Channel,
     supervisor::ProcessId,
 };
 
@@ -24,7 +25,10 @@ impl Driver {
                     self.family.signal(id, signal);
                     self.check_leftovers_of(id, now);
                 }
-                Effect::Changed { to, .. } => self.publish(id, to, now),
+                Effect::Changed { to, .. } => {
+                    self.raise_change(id, &effect, now);
+                    self.publish(id, to, now);
+                }
                 Effect::Note(note) => self.say(id, &note, now),
             }
         }
@@ -48,7 +52,9 @@ impl Driver {
         for log in unit.logs() {
             self.output.open(log).map_err(|error| log_error(&process.config().name, &error))?;
         }
-        let captured = Captured { stdout: unit.stdout.is_some(), stderr: unit.stderr.is_some() };
+        let on_daemon_death = if unit.is_listener { OnDaemonDeath::EndOfFile } else { OnDaemonDeath::Keep };
+        let captured =
+            Captured { stdout: unit.stdout.is_some(), stderr: unit.stderr.is_some(), on_daemon_death };
         let launched = match self.launcher.launch(group, process.config(), captured) {
             Ok(launched) => launched,
             Err(failed) => {
@@ -62,15 +68,26 @@ impl Driver {
                 return Err(failed.error.to_string());
             }
         };
-        let pipes = [(launched.stdout, unit.stdout), (launched.stderr, unit.stderr)];
-        for (pipe, log) in pipes {
+        let pipes = [
+            (launched.stdout, unit.stdout, unit.wanted_stdout, Channel::Stdout),
+            (launched.stderr, unit.stderr, unit.wanted_stderr, Channel::Stderr),
+        ];
+        let mut sources = Vec::new();
+        for (pipe, log, wanted, channel) in pipes {
             let (Some(pipe), Some(log)) = (pipe, log) else { continue };
-            match self.output.attach(pipe, log) {
-                Ok(stream) => unit.streams.push(stream),
+            match self.output.attach_tapped(pipe, log, wanted) {
+                Ok(stream) => {
+                    unit.streams.push(stream);
+                    sources.extend(wanted.map(|_| (stream, channel)));
+                }
                 Err(error) => error!("cannot watch the output of '{}': {error}", process.config().name),
             }
         }
         unit.stdin = Some(launched.stdin);
+        self.events.pools.handle_spawned(id);
+        for (stream, channel) in sources {
+            self.add_source(stream, id, launched.pid, channel);
+        }
         Ok(launched.pid)
     }
 

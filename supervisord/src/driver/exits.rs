@@ -141,6 +141,10 @@ impl Driver {
         for stream in &streams {
             self.output.drain(*stream, now);
         }
+        // What it wrote happened before its end.
+        self.handle_pieces(now);
+        self.end_listener(id);
+        self.release_sources(id);
         let remains = !self.family.is_gone(id);
         self.supervisor.handle_exit(pid, exit, Aftermath { remains, diagnosis }, now);
         self.perform_effects(now);
@@ -148,6 +152,8 @@ impl Driver {
         for stream in streams {
             self.output.release(stream, now);
         }
+        self.handle_pieces(now);
+        self.forget_sources();
     }
 
     /// Tells the core whose leftovers are gone.

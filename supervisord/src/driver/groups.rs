@@ -18,6 +18,7 @@ use crate::{
         Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff,
         load::{self, Loaded},
     },
+    event::Event,
     os::memory,
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
@@ -26,6 +27,16 @@ use crate::{
 };
 
 impl Driver {
+    /// Activates all groups and starts what starts with them.
+    pub(super) fn begin_groups(&mut self, now: Moment) {
+        self.events.pools.set_server(&self.available.daemon.identifier);
+        for group in self.available.groups.clone() {
+            self.activate(group, now);
+        }
+        self.raise(Event::SupervisorRunning, now);
+        self.perform_effects(now);
+    }
+
     /// Activates a group with its logs and starts what starts with it.
     pub(super) fn activate(&mut self, group: GroupConfig, now: Moment) {
         let name = group.name.clone();
@@ -33,12 +44,17 @@ impl Driver {
             Ok(ids) => ids.to_vec(),
             Err(denied) => return warn!("group {name} is not activated: {denied}"),
         };
+        let Some(config) = self.supervisor.group(&name).map(|group| Arc::clone(group.config())) else {
+            return;
+        };
+        self.set_pool(&config, &ids);
         for id in ids {
             let Some(config) = self.supervisor.process(id).map(|process| process.config().clone()) else {
                 continue;
             };
             self.add_unit(id, &config);
         }
+        self.raise(Event::GroupAdded(name.clone()), now);
         match self.supervisor.group(&name).map(|group| group.config().kind.unsupported()) {
             Some(Some(what)) => warn!("{what} are not part of this version: group {name} is not started"),
             Some(None) | None => self.supervisor.autostart(&name, now),
@@ -47,11 +63,20 @@ impl Driver {
 
     /// Makes what a process needs beside its state machine.
     pub(super) fn add_unit(&mut self, id: ProcessId, config: &ProgramConfig) {
-        let stdout = self.make_log(config, Channel::Stdout);
-        let stderr = if config.redirect_stderr { None } else { self.make_log(config, Channel::Stderr) };
+        let (wanted_stdout, wanted_stderr) =
+            (self.wanted(id, config, Channel::Stdout), self.wanted(id, config, Channel::Stderr));
+        let stdout = self.make_log(config, Channel::Stdout, wanted_stdout.is_some());
+        let stderr = if config.redirect_stderr {
+            None
+        } else {
+            self.make_log(config, Channel::Stderr, wanted_stderr.is_some())
+        };
         let unit = Unit {
             stdout,
             stderr,
+            wanted_stdout,
+            wanted_stderr,
+            is_listener: self.events.pools.has(id),
             streams: Vec::new(),
             stdin: None,
             advice: Vec::new(),
@@ -64,6 +89,7 @@ impl Driver {
     /// Gives up what belongs to a process that is not supervised any more.
     pub(super) fn forget_unit(&mut self, id: ProcessId) {
         self.family.forget(id);
+        self.events.outbox.forget(id);
         if let Some(unit) = self.units.remove(&id) {
             for log in unit.logs() {
                 self.output.remove_log(log);
@@ -71,8 +97,13 @@ impl Driver {
         }
     }
 
-    /// The log of one stream; none if its output goes nowhere.
-    pub(super) fn make_log(&mut self, config: &ProgramConfig, channel: Channel) -> Option<LogId> {
+    /// The log of one stream; none if its output goes nowhere and nobody else wants it.
+    pub(super) fn make_log(
+        &mut self,
+        config: &ProgramConfig,
+        channel: Channel,
+        is_wanted: bool,
+    ) -> Option<LogId> {
         let output = match channel {
             Channel::Stdout => &config.stdout,
             Channel::Stderr => &config.stderr,
@@ -83,7 +114,7 @@ impl Driver {
             LogTarget::Auto => (self.make_auto_log(config, channel), 0o600),
         };
         let syslog = output.syslog.then(|| config.name.clone());
-        if file.is_none() && syslog.is_none() {
+        if file.is_none() && syslog.is_none() && !is_wanted {
             return None;
         }
         Some(self.output.add_log(self.log_spec(output, file, mode, syslog)))
@@ -186,11 +217,13 @@ impl Driver {
     }
 
     /// Forgets an active group and its logs.
-    pub(super) fn remove_group(&mut self, name: &str) -> Result<(), Refusal> {
+    pub(super) fn remove_group(&mut self, name: &str, now: Moment) -> Result<(), Refusal> {
         let ids = self.supervisor.remove_group(name).map_err(|denied| refusal(name, denied))?;
         for id in ids {
             self.forget_unit(id);
         }
+        self.events.pools.remove(name);
+        self.raise(Event::GroupRemoved(name.to_owned()), now);
         self.generation.send_modify(|generation| *generation += 1);
         Ok(())
     }
@@ -215,6 +248,7 @@ impl Driver {
         let loaded = self.load()?;
         self.ready.manager.reloading();
         self.reload = Some(Box::new(loaded.config));
+        self.raise_stopping(now);
         self.supervisor.begin_shutdown(Mode::Restarting, now);
         self.next_waiting_line.get_or_insert(now.mono);
         Ok(())
@@ -231,6 +265,7 @@ impl Driver {
         self.next_waiting_line = None;
         self.lives.send_replace(());
         self.supervisor.begin_anew();
+        self.events.pools.clear();
         if let Err(error) = self.log.reconfigure(&config.daemon) {
             error!("{error}");
         }
@@ -239,12 +274,9 @@ impl Driver {
         self.available = config;
         self.clean_up_auto_logs();
         info!("supervisord started with pid {}", std::process::id());
-        for group in self.available.groups.clone() {
-            self.activate(group, now);
-        }
+        self.begin_groups(now);
         self.ready.manager.ready();
         self.generation.send_modify(|generation| *generation += 1);
-        self.perform_effects(now);
     }
 
     /// Opens other listening sockets if the configuration names others; clients of unchanged ones notice nothing.

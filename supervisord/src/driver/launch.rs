@@ -64,13 +64,15 @@ impl<E: Into<LaunchError>> From<E> for Failed {
     }
 }
 
-/// Which outputs to capture.
+/// Which outputs to capture, and how stdin ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Captured {
     /// Standard output.
     pub(super) stdout: bool,
     /// Standard error.
     pub(super) stderr: bool,
+    /// What its stdin does without us.
+    pub(super) on_daemon_death: OnDaemonDeath,
 }
 
 /// Why no child could be made.
@@ -189,7 +191,7 @@ impl Launcher {
             _ => LaunchError::Pipe { name: name.clone(), error },
         };
         let owner = config.user.as_ref().map(|user| user.uid);
-        let stdin = pipe::input_pipe(owner, OnDaemonDeath::Keep).map_err(pipe_error)?;
+        let stdin = pipe::input_pipe(owner, captured.on_daemon_death).map_err(pipe_error)?;
         let output = |wanted: bool| wanted.then(|| pipe::output_pipe(owner)).transpose().map_err(pipe_error);
         let stdout = output(captured.stdout)?;
         let stderr = output(captured.stderr && !config.redirect_stderr)?;

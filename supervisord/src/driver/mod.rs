@@ -6,12 +6,14 @@
 
 mod command;
 mod effects;
+mod events;
 mod exits;
 mod family;
 mod groups;
 mod launch;
 mod operate;
 mod operations;
+mod outbox;
 mod replace;
 mod requests;
 mod unit;
@@ -25,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use events::Events;
 use family::Family;
 use jiff::tz::TimeZone;
 use launch::Launcher;
@@ -45,6 +48,7 @@ use crate::{
         load::{Inputs, Overrides},
     },
     daemonize::Pidfile,
+    event::Event,
     log::ActivityLog,
     os::{
         memory,
@@ -84,6 +88,8 @@ enum Wake {
     Signal(DaemonSignal),
     Request(Request),
     Output,
+    /// A listener has made room on its stdin.
+    Room,
     Deadline,
     MoreExits,
     JobEnded,
@@ -97,6 +103,7 @@ struct Driver {
     family: Family,
     operations: Operations,
     output: Output,
+    events: Events,
     launcher: Launcher,
     /// The configuration as last read; the active groups may differ from it.
     available: Config,
@@ -184,6 +191,7 @@ impl Driver {
             family: Family::default(),
             operations: Operations::default(),
             output: Output::new().map_err(system("make an epoll instance"))?,
+            events: Events::default(),
             launcher,
             overrides: start.args.overrides,
             configuration_file: start.loaded.path,
@@ -216,11 +224,8 @@ impl Driver {
         if let Err(error) = crate::os::family::become_subreaper() {
             warn!("orphaned processes cannot be adopted: {error}");
         }
-        let groups = self.available.groups.clone();
-        for group in groups {
-            self.activate(group, now);
-        }
-        self.perform_effects(now);
+        self.begin_groups(now);
+        self.deliver_events();
     }
 
     async fn supervise(&mut self) {
@@ -237,6 +242,7 @@ impl Driver {
                 Wake::MoreExits | Wake::Deadline => self.reap(now),
                 Wake::Request(request) => self.handle_requests(request, now),
                 Wake::Output => self.output.pump(now),
+                Wake::Room => self.pump_outbox(),
                 Wake::JobEnded => {}
             }
             self.supervisor.handle_timeout(now);
@@ -246,6 +252,9 @@ impl Driver {
             self.say_what_happened_to_output();
             self.say_for_whom_we_wait(now);
             self.begin_anew_if_due(now);
+            self.handle_pieces(now);
+            self.raise_ticks(now);
+            self.deliver_events();
         }
     }
 
@@ -267,6 +276,7 @@ impl Driver {
             signal = self.signals.next() => Wake::Signal(signal),
             Some(request) = self.requests.recv() => Wake::Request(request),
             () = self.output.ready() => Wake::Output,
+            () = self.events.outbox.ready() => Wake::Room,
             Some(_) = self.jobs.join_next() => Wake::JobEnded,
             // The runtime's timers have a grain of a millisecond: what is due does not wait for them.
             () = sleep, if !is_due => Wake::Deadline,
@@ -278,7 +288,8 @@ impl Driver {
     fn next_deadline(&self) -> Option<Instant> {
         let of_output = self.output.poll_timeout();
         let search = self.search.as_ref().map(|(at, _)| *at);
-        [self.supervisor.poll_timeout(), of_output, search, self.next_waiting_line]
+        let tick = self.events.ticks.poll_timeout();
+        [self.supervisor.poll_timeout(), of_output, search, self.next_waiting_line, tick]
             .into_iter()
             .flatten()
             .min()
@@ -291,7 +302,7 @@ impl Driver {
     /// After the loop: no socket, no pidfile, no client is left.
     async fn end(mut self) {
         // An update that we have cut short still tells its client so.
-        drop((self.requests, self.operations));
+        drop((self.requests, self.operations, self.events));
         while self.jobs.join_next().await.is_some() {}
         if let Some(servers) = self.servers.take() {
             servers.shutdown().await;
@@ -341,6 +352,7 @@ impl Driver {
     fn begin_shutdown(&mut self, now: Moment) {
         self.ready.manager.stopping();
         self.reload = None;
+        self.raise_stopping(now);
         self.supervisor.begin_shutdown(Mode::ShuttingDown, now);
         self.next_waiting_line.get_or_insert(now.mono);
     }
@@ -356,6 +368,13 @@ impl Driver {
         } else {
             info!("waiting for {} to die", names.join(", "));
             self.next_waiting_line = Some(now.mono + WAITING_LINE);
+        }
+    }
+
+    /// Tells that everything is about to be stopped, once.
+    fn raise_stopping(&mut self, now: Moment) {
+        if self.supervisor.mode() == Mode::Running {
+            self.raise(Event::SupervisorStopping, now);
         }
     }
 

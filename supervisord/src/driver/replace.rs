@@ -6,6 +6,7 @@ use super::Driver;
 use crate::{
     clock::Moment,
     config::{GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff::ProcessChange},
+    event::Event,
     output::LogId,
     request::{Action, Channel, Outdated, ProcessUpdate, Reason, Refusal},
     supervisor::{GroupDenied, Replaced},
@@ -33,9 +34,16 @@ impl Driver {
         let new = Arc::new(self.available_group(group)?.clone());
         let is_supported = new.kind.unsupported().is_none();
         let replaced = self.supervisor.replace_group(new, now).map_err(|denied| refusal(group, denied))?;
+        if let Some(active) = self.supervisor.group(group) {
+            let (config, members) = (Arc::clone(active.config()), active.processes().to_vec());
+            self.set_pool(&config, &members);
+        }
         for one in &replaced {
             self.resettle(one);
         }
+        // As Supervisor, which removes the group and adds it again.
+        self.raise(Event::GroupRemoved(group.to_owned()), now);
+        self.raise(Event::GroupAdded(group.to_owned()), now);
         self.generation.send_modify(|generation| *generation += 1);
         let starts = |one: &Replaced| is_supported && (one.is_to_start || to_restart.contains(&one.name));
         for one in replaced.iter().filter(|one| starts(one)) {
@@ -73,10 +81,15 @@ impl Driver {
         let Some(before) = &replaced.before else { return self.add_unit(id, &after) };
         let Some(unit) = self.units.get(&id) else { return };
         let logs = [(unit.stdout, Channel::Stdout), (unit.stderr, Channel::Stderr)];
-        let [stdout, stderr] = logs.map(|(log, channel)| self.renew_log(log, before, &after, channel));
+        let [stdout, stderr] = logs.map(|(log, channel)| {
+            let wanted = self.wanted(id, &after, channel);
+            (self.renew_log(log, before, (&after, channel), wanted.is_some()), wanted)
+        });
+        let is_listener = self.events.pools.has(id);
         if let Some(unit) = self.units.get_mut(&id) {
-            unit.stdout = stdout;
-            unit.stderr = stderr;
+            unit.is_listener = is_listener;
+            (unit.stdout, unit.wanted_stdout) = stdout;
+            (unit.stderr, unit.wanted_stderr) = stderr;
             unit.changed = *self.generation.borrow() + 1;
         }
     }
@@ -86,8 +99,8 @@ impl Driver {
         &mut self,
         log: Option<LogId>,
         before: &ProgramConfig,
-        after: &ProgramConfig,
-        channel: Channel,
+        (after, channel): (&ProgramConfig, Channel),
+        is_wanted: bool,
     ) -> Option<LogId> {
         let (old, new) = (output_of(before, channel), output_of(after, channel));
         let is_same_place = new.is_some_and(|new| {
@@ -103,7 +116,7 @@ impl Driver {
         if let Some(log) = log {
             self.output.remove_log(log);
         }
-        new.and_then(|_| self.make_log(after, channel))
+        new.and_then(|_| self.make_log(after, channel, is_wanted))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Driver;
 use crate::{
     clock::Moment,
+    event::Event,
     output::{LogId, follow::Follower},
     process::{ProcessState, describe::description},
     request::{
@@ -37,7 +38,7 @@ impl Driver {
                 answer(reply, result);
             }
             Request::RemoveGroup(reply, group) => {
-                let result = self.refuse_while_ending().and_then(|()| self.remove_group(&group));
+                let result = self.refuse_while_ending().and_then(|()| self.remove_group(&group, now));
                 answer(reply, result);
             }
             Request::StopGroup(reply, group) => {
@@ -74,6 +75,11 @@ impl Driver {
             Request::WriteStdin(reply, name, data) => {
                 let result = self.refuse_while_ending().and_then(|()| self.write_stdin(&name, &data));
                 answer(reply, result);
+            }
+            Request::Events(reply, wanted) => answer(reply, self.stream_events(wanted)),
+            Request::RemoteEvent(reply, kind, data) => {
+                self.raise(Event::RemoteCommunication { kind, data }, now);
+                answer(reply, ());
             }
             Request::Shutdown(reply) => {
                 let result = self.refuse_while_ending().map(|()| self.begin_shutdown(now));
@@ -163,6 +169,7 @@ impl Driver {
         if process.has_leftovers() {
             advice.push(format!("its last main process left behind: {}", self.family.describe(id)));
         }
+        advice.extend(self.events.pools.advice(id));
         advice.extend(unit.logs().filter_map(|log| self.output_problem(log)));
         Some(ProcessInfo {
             name: name.to_owned(),
@@ -279,6 +286,10 @@ impl Driver {
             .process_is(id, |process| process.pid().is_some() && process.state() != ProcessState::Stopping);
         if !is_running {
             return Err(Refusal::new(Reason::NotRunning, format!("{name} is not running")));
+        }
+        if self.events.outbox.is_waiting(id) {
+            let message = format!("{name} is an event listener and has not read its last event yet");
+            return Err(Refusal::new(Reason::Failed, message));
         }
         let Some(stdin) = self.units.get(&id).and_then(|unit| unit.stdin.as_ref()) else {
             return Err(Refusal::new(Reason::NoFile, format!("the stdin of {name} is closed")));

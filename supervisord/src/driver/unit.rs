@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, time::Instant};
 
 use crate::{
     clock::Moment,
-    output::{LogId, StreamId},
+    output::{LogId, StreamId, Wanted},
     process::Note,
     request::Channel,
 };
@@ -19,6 +19,12 @@ pub(super) struct Unit {
     pub(super) stdout: Option<LogId>,
     /// Log of stderr, if it has one of its own.
     pub(super) stderr: Option<LogId>,
+    /// What is wanted of stdout and stderr beside their logs.
+    pub(super) wanted_stdout: Option<Wanted>,
+    /// See `wanted_stdout`.
+    pub(super) wanted_stderr: Option<Wanted>,
+    /// Whether it is an event listener: then stdin and stdout belong to its protocol.
+    pub(super) is_listener: bool,
     /// Pipes of the present child.
     pub(super) streams: Vec<StreamId>,
     /// Writes to the stdin of the present child.

@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Room for one event.
-pub(super) fn no_event() -> epoll::Event {
+pub(crate) fn no_event() -> epoll::Event {
     epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }
 }
 

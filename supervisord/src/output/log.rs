@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::ansi::Stripper;
 use super::syslog::{Lines, Syslog};
+use super::tap::{Mirror, Tap};
 use super::target::{Stream as TargetStream, Target};
 use super::writer::{Notice, RotatingFile};
 
@@ -179,7 +180,7 @@ impl Log {
     }
 
     /// Moves at most `limit` bytes from the pipe. The bytes are not looked at unless the settings ask for it.
-    pub(super) fn take(&mut self, pipe: &OwnedFd, limit: usize, tools: Tools<'_>) -> Moved {
+    pub(super) fn take(&mut self, pipe: &OwnedFd, limit: usize, mut tools: Tools<'_>) -> Moved {
         if !self.pending.is_empty() {
             return Moved::Blocked(0);
         }
@@ -191,9 +192,24 @@ impl Log {
         if !self.spec.strip_ansi
             && self.spec.syslog.is_none()
             && !self.splice_refused
+            && !tools.tap.as_ref().is_some_and(|tap| tap.divides())
             && let Some(Target::File(file)) = &mut self.target
         {
-            return match file.splice_from(pipe.as_fd(), limit) {
+            let spliced = match (&mut tools.tap, &tools.mirror) {
+                (None, _) => file.splice_from(pipe.as_fd(), limit),
+                (Some(_), None) => return self.copy(pipe, limit, tools),
+                (Some(tap), Some(mirror)) => {
+                    let room = limit.min(tools.buffer.len());
+                    mirror.look(pipe, &mut tools.buffer[..room]).and_then(|seen| {
+                        // What is not moved now will be seen again.
+                        let moved = file.splice_from(pipe.as_fd(), if seen == 0 { limit } else { seen })?;
+                        tap.see_raw(&tools.buffer[..moved.min(seen)]);
+                        tap.see(&tools.buffer[..moved.min(seen)]);
+                        Ok(moved)
+                    })
+                }
+            };
+            return match spliced {
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
                     self.splice_refused = true;
                     self.copy(pipe, limit, tools)
@@ -215,7 +231,7 @@ impl Log {
 
     /// The same as [`Log::take`], through memory.
     fn copy(&mut self, pipe: &OwnedFd, limit: usize, tools: Tools<'_>) -> Moved {
-        let Tools { buffer, filter, syslog } = tools;
+        let Tools { buffer, filter, syslog, mut tap, mirror: _ } = tools;
         let room = limit.min(buffer.len());
         let read = match rustix::io::read(pipe, &mut buffer[..room]) {
             Ok(read) => read,
@@ -224,6 +240,9 @@ impl Log {
             Err(_) => 0,
         };
         let mut text = &buffer[..read];
+        if let Some(tap) = &mut tap {
+            tap.see_raw(text);
+        }
         if self.spec.strip_ansi {
             filter.stripped.clear();
             match read {
@@ -232,6 +251,11 @@ impl Log {
             }
             text = &filter.stripped;
         }
+        let mut divided = tap.as_mut().and_then(|tap| tap.see(text));
+        if let (Some(rest), Some(tap), 0) = (&mut divided, tap, read) {
+            rest.append(&mut tap.finish());
+        }
+        let text = divided.as_deref().unwrap_or(text);
         if let Some(prefix) = &self.spec.syslog {
             let send = |line: &[u8]| syslog.send(&[prefix.as_bytes(), b" ", line].concat());
             match read {
@@ -244,6 +268,18 @@ impl Log {
             (Moved::Bytes(_) | Moved::Nothing, read) => Moved::Bytes(read),
             (other @ (Moved::End | Moved::Blocked(_) | Moved::Failed(_)), _) => other,
         }
+    }
+
+    /// Writes what was held back of a stream whose process has ended.
+    pub(super) fn add(&mut self, text: &[u8]) -> Moved {
+        if text.is_empty() {
+            return Moved::Nothing;
+        }
+        if self.pending.is_empty() {
+            return self.write(text);
+        }
+        self.pending.extend_from_slice(text);
+        Moved::Blocked(0)
     }
 
     /// Writes all of it, or keeps the rest as pending.
@@ -286,6 +322,10 @@ pub(super) struct Tools<'a> {
     pub(super) filter: &'a mut Filter,
     /// The system log.
     pub(super) syslog: &'a mut Syslog,
+    /// Who else wants to see the bytes.
+    pub(super) tap: Option<&'a mut Tap>,
+    /// Where they are seen without being taken out of the pipe.
+    pub(super) mirror: Option<&'a Mirror>,
 }
 
 /// The path of a log that can be followed: one that is, or will be, a regular file.

@@ -11,6 +11,7 @@
 
 mod ansi;
 pub mod auto;
+mod capture;
 pub mod follow;
 mod gate;
 mod log;
@@ -20,6 +21,7 @@ mod slots;
 mod stream;
 pub mod syslog;
 pub mod tail;
+mod tap;
 pub(crate) mod target;
 pub mod writer;
 
@@ -33,13 +35,16 @@ use rustix::event::epoll;
 use tokio::sync::watch;
 
 use self::follow::Follower;
-use self::gate::{Gate, no_event};
+use self::gate::Gate;
+pub(crate) use self::gate::no_event;
 use self::log::{Condition, Filter, Log, Moved, Tools};
 pub use self::log::{LogHealth, LogSpec, OpenError};
 pub use self::report::Report;
 use self::slots::{Key, Slots};
 use self::stream::{Stream, stream_event, watch_flags};
 use self::syslog::Syslog;
+use self::tap::{Mirror, Tap};
+pub use self::tap::{Piece, Wanted};
 use self::writer::{CHUNK, Notice};
 use crate::clock::Moment;
 
@@ -59,6 +64,10 @@ pub struct Output {
     /// When to look again at pipes which hold data that their log does not take.
     check_at: Option<Instant>,
     reports: VecDeque<Report>,
+    /// What was wanted of streams.
+    pieces: VecDeque<(StreamId, Piece)>,
+    /// Made with the first stream of which something is wanted.
+    mirror: Option<Mirror>,
 }
 
 /// Names a log of an [`Output`].
@@ -85,6 +94,8 @@ impl Output {
             buffer: Vec::new(),
             check_at: None,
             reports: VecDeque::new(),
+            pieces: VecDeque::new(),
+            mirror: None,
         })
     }
 
@@ -129,10 +140,34 @@ impl Output {
     /// # Errors
     /// Those of `epoll_ctl`; `NotFound` for a log that was removed.
     pub fn attach(&mut self, pipe: OwnedFd, id: LogId) -> io::Result<StreamId> {
+        self.attach_tapped(pipe, id, None)
+    }
+
+    /// As [`Output::attach`]; what is wanted of the stream comes out of [`Output::poll_piece`].
+    ///
+    /// # Errors
+    /// As [`Output::attach`].
+    pub fn attach_tapped(
+        &mut self,
+        pipe: OwnedFd,
+        id: LogId,
+        wanted: Option<Wanted>,
+    ) -> io::Result<StreamId> {
+        if wanted.is_some() && self.mirror.is_none() {
+            // Without it the bytes go through memory.
+            self.mirror = Mirror::new().ok();
+        }
         let log = self.logs.get_mut(id.0).ok_or(io::ErrorKind::NotFound)?;
         let capacity = rustix::pipe::fcntl_getpipe_size(&pipe)?;
         let flags = watch_flags(&log.condition);
-        let stream = Stream { pipe, capacity, log: id.0, released: false, filter: Filter::default() };
+        let stream = Stream {
+            pipe,
+            capacity,
+            log: id.0,
+            released: false,
+            filter: Filter::default(),
+            tap: wanted.map(Tap::new),
+        };
         log.streams += 1;
         let key = self.streams.insert(stream);
         let stream = self.streams.get(key).expect("just inserted");
@@ -183,8 +218,22 @@ impl Output {
         while left > 0 {
             match self.transfer(id.0, left.min(MOST), now) {
                 Some(moved @ 1..) => left -= moved.min(left),
-                Some(0) | None => return,
+                Some(0) | None => break,
             }
+        }
+        self.finish_capture(id.0, now);
+    }
+
+    /// Nothing is withheld from the log of a process that has ended.
+    fn finish_capture(&mut self, key: Key, now: Moment) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(tap) = stream.tap.as_mut().filter(|tap| tap.divides()) else { return };
+        let rest = tap.finish();
+        let (log_key, pieces) = (stream.log, tap.take());
+        self.pieces.extend(pieces.into_iter().map(|piece| (StreamId(key), piece)));
+        if let Some(log) = self.logs.get_mut(log_key) {
+            let moved = log.add(&rest);
+            self.settle(log_key, moved, now);
         }
     }
 
@@ -283,6 +332,16 @@ impl Output {
         self.reports.pop_front()
     }
 
+    /// Whether a stream has not ended yet.
+    pub fn is_attached(&self, id: StreamId) -> bool {
+        self.streams.get(id.0).is_some()
+    }
+
+    /// Takes the next thing that was wanted of a stream, in the order in which it was written.
+    pub fn poll_piece(&mut self) -> Option<(StreamId, Piece)> {
+        self.pieces.pop_front()
+    }
+
     /// Follows a log file, beginning `backlog` bytes before its end; `None` if it is no regular file.
     pub fn follow(&mut self, id: LogId, backlog: u64) -> Option<Follower> {
         let path = log::followable(self.path(id)?)?;
@@ -328,8 +387,17 @@ impl Output {
         if !matches!(log.condition, Condition::Good | Condition::Failing(None, _)) {
             return None;
         }
-        let tools = Tools { buffer: &mut self.buffer, filter: &mut stream.filter, syslog: &mut self.syslog };
+        let tools = Tools {
+            buffer: &mut self.buffer,
+            filter: &mut stream.filter,
+            syslog: &mut self.syslog,
+            tap: stream.tap.as_mut(),
+            mirror: self.mirror.as_ref(),
+        };
         let moved = log.take(&stream.pipe, limit, tools);
+        if let Some(tap) = &mut stream.tap {
+            self.pieces.extend(tap.take().into_iter().map(|piece| (StreamId(key), piece)));
+        }
         let count = if let Moved::Bytes(count) = moved { Some(count) } else { None };
         let ended = matches!(moved, Moved::End);
         self.settle(log_key, moved, now);
@@ -450,10 +518,11 @@ impl Output {
         if self.buffer.is_empty() {
             self.buffer.resize(CHUNK, 0);
         }
-        let Some(stream) = self.streams.get(key) else { return false };
+        let Some(stream) = self.streams.get_mut(key) else { return false };
         let is_over = is_hung_up && stream.released;
         let held = rustix::io::ioctl_fionread(&stream.pipe).unwrap_or(0) as usize;
-        if !is_over && held <= stream.capacity / 2 {
+        // Whoever wants the bytes for something else gets them though the log does not.
+        if !is_over && stream.tap.is_none() && held <= stream.capacity / 2 {
             return held > 0;
         }
         let mut dropped = 0;
@@ -461,6 +530,11 @@ impl Output {
             && let Ok(read @ 1..) = rustix::io::read(&stream.pipe, &mut self.buffer)
         {
             dropped += read;
+            if let Some(tap) = &mut stream.tap {
+                tap.see_raw(&self.buffer[..read]);
+                tap.see(&self.buffer[..read]);
+                self.pieces.extend(tap.take().into_iter().map(|piece| (StreamId(key), piece)));
+            }
         }
         if let Some(log) = self.logs.get_mut(stream.log) {
             log.lost_now += dropped as u64;

@@ -6,6 +6,7 @@ use rustix::event::epoll;
 
 use super::log::{Condition, Filter};
 use super::slots::Key;
+use super::tap::Tap;
 
 /// The read end of one pipe.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Stream {
     /// The process it belonged to is gone; others may still hold the pipe.
     pub(super) released: bool,
     pub(super) filter: Filter,
+    /// Who else wants its bytes.
+    pub(super) tap: Option<Tap>,
 }
 
 /// What marks events of this stream.

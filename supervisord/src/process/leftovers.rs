@@ -45,7 +45,7 @@ impl Process {
         self.leftovers = Leftovers::None;
         match self.state {
             State::Spawning => self.request_spawn(now),
-            State::StoppingLeftovers => self.enter(State::Stopped),
+            State::StoppingLeftovers { .. } => self.enter(State::Stopped),
             State::Stopped
             | State::Starting { .. }
             | State::Running { .. }
@@ -65,8 +65,8 @@ impl Process {
     /// Sends the stop signal to what was left behind, and SIGKILL at `kill_at`.
     pub(super) fn begin_ending(&mut self, kill_at: Instant) {
         let stop = match self.state {
-            State::StoppingLeftovers if self.config.stopasgroup => Some(StopReach::Group),
-            State::StoppingLeftovers => Some(StopReach::Leader),
+            State::StoppingLeftovers { .. } if self.config.stopasgroup => Some(StopReach::Group),
+            State::StoppingLeftovers { .. } => Some(StopReach::Leader),
             State::Stopped
             | State::Spawning
             | State::Starting { .. }

@@ -68,6 +68,12 @@ pub enum Effect {
         from: ProcessState,
         /// After.
         to: ProcessState,
+        /// The child that this is about, if there is or was one.
+        pid: Option<Pid>,
+        /// Consecutive failed starts at that moment.
+        tries: u32,
+        /// Whether the last exit was expected.
+        expected: bool,
     },
     /// Log this.
     Note(Note),
@@ -113,8 +119,10 @@ enum State {
         pid: Pid,
         kill_at: Instant,
     },
-    /// STOPPING without a child: waits for leftovers to end.
-    StoppingLeftovers,
+    /// STOPPING without a child: waits for leftovers to end. `child`: whose stop that was.
+    StoppingLeftovers {
+        child: Option<Pid>,
+    },
     /// `restart_at`: it ran so shortly that its replacement is held back until then.
     Exited {
         restart_at: Option<Instant>,
@@ -183,7 +191,7 @@ impl Process {
             State::Spawning | State::Starting { .. } | State::Running { .. } | State::Backoff { .. } => {
                 Err(Denied::AlreadyStarted)
             }
-            State::Stopping { .. } | State::StoppingLeftovers => {
+            State::Stopping { .. } | State::StoppingLeftovers { .. } => {
                 self.note(Note::AlreadyRunning);
                 Err(Denied::Stopping)
             }
@@ -214,7 +222,7 @@ impl Process {
             }
             State::Stopped
             | State::Stopping { .. }
-            | State::StoppingLeftovers
+            | State::StoppingLeftovers { .. }
             | State::Exited { restart_at: None }
             | State::Fatal
             | State::Unknown { .. } => return Err(Denied::NotRunning),
@@ -243,7 +251,7 @@ impl Process {
             | State::Starting { .. }
             | State::Running { .. }
             | State::Stopping { .. }
-            | State::StoppingLeftovers
+            | State::StoppingLeftovers { .. }
             | State::Exited { restart_at: None }
             | State::Fatal
             | State::Unknown { .. } => {}
@@ -289,9 +297,9 @@ impl Process {
                 self.back_off(now);
             }
             State::Running { .. } => self.handle_end_of_running(exit, expected, now),
-            State::Stopping { kill_at, .. } => {
+            State::Stopping { pid, kill_at } => {
                 self.note(Note::Stopped { exit, expected });
-                self.finish_stop(kill_at);
+                self.finish_stop(pid, kill_at);
             }
             State::Unknown { .. } => {
                 self.note(Note::Exited { exit, expected });
@@ -301,7 +309,7 @@ impl Process {
             State::Stopped
             | State::Spawning
             | State::Backoff { .. }
-            | State::StoppingLeftovers
+            | State::StoppingLeftovers { .. }
             | State::Exited { .. }
             | State::Fatal => {}
         }
@@ -334,7 +342,7 @@ impl Process {
             | State::Stopped
             | State::Spawning
             | State::Running { .. }
-            | State::StoppingLeftovers
+            | State::StoppingLeftovers { .. }
             | State::Fatal
             | State::Unknown { .. } => {}
         }
@@ -354,7 +362,7 @@ impl Process {
             State::Stopped
             | State::Spawning
             | State::Running { .. }
-            | State::StoppingLeftovers
+            | State::StoppingLeftovers { .. }
             | State::Fatal
             | State::Unknown { .. } => None,
         };
@@ -384,7 +392,7 @@ impl Process {
             State::Spawning | State::Starting { .. } => ProcessState::Starting,
             State::Running { .. } => ProcessState::Running,
             State::Backoff { .. } => ProcessState::Backoff,
-            State::Stopping { .. } | State::StoppingLeftovers => ProcessState::Stopping,
+            State::Stopping { .. } | State::StoppingLeftovers { .. } => ProcessState::Stopping,
             State::Exited { .. } => ProcessState::Exited,
             State::Fatal => ProcessState::Fatal,
             State::Unknown { .. } => ProcessState::Unknown,
@@ -401,7 +409,7 @@ impl Process {
             State::Stopped
             | State::Spawning
             | State::Backoff { .. }
-            | State::StoppingLeftovers
+            | State::StoppingLeftovers { .. }
             | State::Exited { .. }
             | State::Fatal => None,
         }
@@ -511,11 +519,11 @@ impl Process {
     }
 
     /// The child is gone after a stop; what it left behind has the rest of its stop time.
-    fn finish_stop(&mut self, kill_at: Instant) {
+    fn finish_stop(&mut self, pid: Pid, kill_at: Instant) {
         if self.leftovers == Leftovers::None {
             self.enter(State::Stopped);
         } else {
-            self.state = State::StoppingLeftovers;
+            self.state = State::StoppingLeftovers { child: Some(pid) };
             self.begin_ending(kill_at);
         }
     }
@@ -526,7 +534,7 @@ impl Process {
         if self.leftovers == Leftovers::None {
             self.enter(State::Stopped);
         } else {
-            self.enter(State::StoppingLeftovers);
+            self.enter(State::StoppingLeftovers { child: None });
             self.end_leftovers(now);
         }
     }
@@ -535,12 +543,30 @@ impl Process {
         self.config.stopwaitsecs.max(KILL_AGAIN)
     }
 
+    /// The child, or the one that has just ended and whose stop goes on.
+    fn child_of_state(&self) -> Option<Pid> {
+        match self.state {
+            State::StoppingLeftovers { child } => child,
+            State::Stopped
+            | State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Stopping { .. }
+            | State::Exited { .. }
+            | State::Fatal
+            | State::Unknown { .. } => self.pid(),
+        }
+    }
+
     fn enter(&mut self, next: State) {
-        let from = self.state();
+        let (from, last_child) = (self.state(), self.child_of_state());
         self.state = next;
         let to = self.state();
         if from != to {
-            self.effects.push_back(Effect::Changed { from, to });
+            let pid = self.child_of_state().or(last_child);
+            let expected = self.exit.is_some_and(|exit| exit.is_expected_by(&self.config.exitcodes));
+            self.effects.push_back(Effect::Changed { from, to, pid, tries: self.failures, expected });
         }
     }
 

@@ -38,7 +38,7 @@ impl Process {
                 | State::Running { .. }
                 | State::Backoff { .. }
                 | State::Stopping { .. }
-                | State::StoppingLeftovers
+                | State::StoppingLeftovers { .. }
                 | State::Unknown { .. } => false,
             }
     }

@@ -18,6 +18,7 @@
 //! | `wait-signal=TERM,INT` | until one of them arrives; prints its name on stdout |
 //! | `wait-line` | until a line arrives on stdin; prints it on stdout |
 //! | `cat` | copies stdin to stdout, line by line, until its end |
+//! | `listen=FILE` | is an event listener: appends each event to FILE as a line of JSON and answers OK |
 //! | `gate=FIFO` | until somebody opens FIFO for writing |
 //! | `claim=NAME` | listens on the abstract unix socket NAME; exits with 98 when it is taken |
 //! | `sleep`, `sleep=MS` | for ever, or so many milliseconds |
@@ -35,7 +36,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, Write},
+    io::{self, BufRead, Read as _, Write},
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixListener},
@@ -115,6 +116,7 @@ impl Actor {
                 unistd::setsid()?;
                 Command::new(std::env::current_exe()?).args(script).spawn()?;
             }
+            "listen" => listen(value)?,
             "kill" => raise(signal(value)?)?,
             "exit" => return Ok(Some(value.parse()?)),
             _ => write(verb, value)?,
@@ -232,6 +234,25 @@ fn count(value: &str) -> Result<Option<u8>, Failure> {
     append(path, b".")?;
     let run = fs::metadata(path)?.len();
     Ok((run <= runs.parse()?).then_some(status.parse()?))
+}
+
+/// The event listener protocol, until the end of stdin.
+fn listen(path: &str) -> Result<(), Failure> {
+    let (mut stdin, mut out) = (io::stdin().lock(), io::stdout().lock());
+    loop {
+        out.write_all(b"READY\n")?;
+        out.flush()?;
+        let mut header = String::new();
+        if stdin.read_line(&mut header)? == 0 {
+            return Ok(());
+        }
+        let length = header.trim_end().rsplit_once("len:").ok_or("a header without len")?.1.parse()?;
+        let mut payload = vec![0; length];
+        stdin.read_exact(&mut payload)?;
+        let event = json!({"header": header, "payload": String::from_utf8_lossy(&payload)});
+        append(path, format!("{event}\n").as_bytes())?;
+        out.write_all(b"RESULT 2\nOK")?;
+    }
 }
 
 /// Starts a grandchild in its own session and waits until its parent has gone.

@@ -1,0 +1,265 @@
+//! Events: raised by what happens in the driver, handed to listeners and to clients that stream them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tracing::{debug, error, info, warn};
+
+use super::{Driver, outbox::Outbox};
+use crate::{
+    clock::Moment,
+    config::{GroupConfig, GroupKind, OutputConfig, ProgramConfig, python},
+    event::{Buffering, Event, EventType, Heard, ListenerState, News, Pools, ProcessName, Ticks},
+    output::{Piece, StreamId, Wanted},
+    process::{Effect, Pid, ProcessState},
+    request::Channel,
+    subscription::{Occurrence, Subscriber, Subscription, subscribe},
+    supervisor::ProcessId,
+};
+
+/// Violations of the protocol by one listener since its start that are logged as warnings; the others are for DEBG.
+const LOUD_VIOLATIONS: u32 = 10;
+
+/// Who gets events, and where they come from.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    pub(super) pools: Pools,
+    pub(super) outbox: Outbox,
+    pub(super) ticks: Ticks,
+    subscribers: Vec<Subscriber>,
+    /// Streams of which something is wanted.
+    sources: HashMap<StreamId, Source>,
+}
+
+/// Whose a stream is.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    process: ProcessId,
+    pid: Pid,
+    channel: Channel,
+    is_listener: bool,
+}
+
+/// What is wanted of a program's output beside its log.
+fn wanted(kind: &GroupKind, config: &ProgramConfig, channel: Channel) -> Option<Wanted> {
+    let output: &OutputConfig = match (kind, channel) {
+        (GroupKind::EventListener { .. }, Channel::Stdout) => return Some(Wanted::Words),
+        (_, Channel::Stdout) => &config.stdout,
+        (_, Channel::Stderr) => &config.stderr,
+    };
+    let capture = Some(output.capture_maxbytes).filter(|size| *size > 0);
+    let is_wanted = output.events_enabled || capture.is_some();
+    is_wanted.then_some(Wanted::Output { text: output.events_enabled, capture })
+}
+
+impl Events {
+    /// Whether anybody subscribes to events of this type.
+    fn is_wanted(&self, kind: EventType) -> bool {
+        self.pools.is_wanted(kind) || self.subscribers.iter().any(|subscriber| subscriber.wants(kind))
+    }
+}
+
+/// Events are raised.
+impl Driver {
+    /// Hands an event to all who subscribe to it. Listeners get it at the end of this turn of the loop.
+    pub(super) fn raise(&mut self, event: Event, now: Moment) {
+        let kind = event.kind();
+        self.events.pools.raise(&event);
+        self.events.subscribers.retain(Subscriber::is_open);
+        if self.events.subscribers.iter().any(|subscriber| subscriber.wants(kind)) {
+            let occurrence = Arc::new(Occurrence { payload: event.payload(), event, at: now.unix });
+            for subscriber in self.events.subscribers.iter().filter(|subscriber| subscriber.wants(kind)) {
+                subscriber.send(&occurrence);
+            }
+        }
+    }
+
+    /// Raises the event of a state change; other effects raise none.
+    pub(super) fn raise_change(&mut self, id: ProcessId, effect: &Effect, now: Moment) {
+        let Effect::Changed { from, to, pid, tries, expected } = effect else { return };
+        let Some(process) = self.process_name(id) else { return };
+        let pid = pid.map_or(0, Pid::as_raw);
+        let (from, to, tries, expected) = (*from, *to, *tries, *expected);
+        self.raise(Event::ProcessState { process, from, to, tries, pid, expected }, now);
+    }
+
+    /// A client streams events of these types.
+    pub(super) fn stream_events(&mut self, wanted: Vec<EventType>) -> Subscription {
+        let (subscriber, subscription) = subscribe(wanted);
+        self.events.subscribers.push(subscriber);
+        subscription
+    }
+
+    /// Raises the ticks that are due.
+    pub(super) fn raise_ticks(&mut self, now: Moment) {
+        let mut ticks = std::mem::take(&mut self.events.ticks);
+        self.events.subscribers.retain(Subscriber::is_open);
+        let due = ticks.handle(now, |kind| self.events.is_wanted(kind));
+        self.events.ticks = ticks;
+        for tick in due {
+            self.raise(tick, now);
+        }
+    }
+
+    /// What is wanted of a process's output beside its log.
+    pub(super) fn wanted(&self, id: ProcessId, config: &ProgramConfig, channel: Channel) -> Option<Wanted> {
+        let (group, _) = self.supervisor.names(id)?;
+        wanted(&self.supervisor.group(group)?.config().kind, config, channel)
+    }
+
+    fn process_name(&self, id: ProcessId) -> Option<ProcessName> {
+        let (group, name) = self.supervisor.names(id)?;
+        Some(ProcessName { name: name.to_owned(), group: group.to_owned() })
+    }
+}
+
+/// Output is turned into events.
+impl Driver {
+    /// Something is wanted of the stream that a new child writes to.
+    pub(super) fn add_source(&mut self, stream: StreamId, process: ProcessId, pid: Pid, channel: Channel) {
+        let is_listener = channel == Channel::Stdout && self.events.pools.has(process);
+        self.events.sources.insert(stream, Source { process, pid, channel, is_listener });
+    }
+
+    /// The streams of a child that has ended: what a listener's heirs print says nothing of its successor.
+    pub(super) fn release_sources(&mut self, process: ProcessId) {
+        let is_heard = |source: &Source| source.process != process || !source.is_listener;
+        self.events.sources.retain(|_, source| is_heard(source));
+    }
+
+    /// Forgets streams that have ended.
+    pub(super) fn forget_sources(&mut self) {
+        let output = &self.output;
+        self.events.sources.retain(|stream, _| output.is_attached(*stream));
+    }
+
+    /// Turns what programs have written into events, and what listeners have written into their states.
+    pub(super) fn handle_pieces(&mut self, now: Moment) {
+        while let Some((stream, piece)) = self.output.poll_piece() {
+            let Some(source) = self.events.sources.get(&stream).copied() else { continue };
+            match piece {
+                Piece::Text(words) if source.is_listener => {
+                    self.events.pools.handle_output(source.process, &words);
+                    self.say_news();
+                }
+                Piece::Text(data) => self.raise_output(source, data, false, now),
+                Piece::Message(data) => self.raise_output(source, data, true, now),
+            }
+        }
+    }
+
+    fn raise_output(&mut self, source: Source, data: Vec<u8>, is_message: bool, now: Moment) {
+        let Some(process) = self.process_name(source.process) else { return };
+        let (pid, channel) = (source.pid.as_raw(), source.channel);
+        if is_message {
+            let channel_name = match channel {
+                Channel::Stdout => "stdout",
+                Channel::Stderr => "stderr",
+            };
+            debug!("'{}' {channel_name} emitted a comm event", process.name);
+            self.raise(Event::ProcessCommunication { process, pid, channel, data }, now);
+        } else {
+            self.raise(Event::ProcessLog { process, pid, channel, data }, now);
+        }
+    }
+}
+
+/// Listeners.
+impl Driver {
+    /// Makes the pool of a group of listeners, or gives it the group's new settings.
+    pub(super) fn set_pool(&mut self, group: &GroupConfig, members: &[ProcessId]) {
+        let GroupKind::EventListener { events, buffer_size, .. } = &group.kind else {
+            // It may have been one before.
+            return self.events.pools.remove(&group.name);
+        };
+        let buffering = buffer_size
+            .map_or(Buffering::Usual, |size| Buffering::Events(usize::try_from(size).unwrap_or(usize::MAX)));
+        self.events.pools.set(&group.name, events.clone(), buffering, members);
+    }
+
+    /// A child has ended that may have been a listener.
+    pub(super) fn end_listener(&mut self, id: ProcessId) {
+        self.events.outbox.forget(id);
+        self.events.pools.handle_exit(id);
+        self.say_news();
+    }
+
+    /// Gives listeners that are ready the events that wait for them.
+    pub(super) fn deliver_events(&mut self) {
+        self.say_news();
+        loop {
+            let supervisor = &self.supervisor;
+            let is_running =
+                |id| supervisor.process(id).is_some_and(|process| process.state() == ProcessState::Running);
+            let Some(delivery) = self.events.pools.poll_delivery(is_running) else { return };
+            let (id, serial) = (delivery.to, delivery.serial);
+            let name = self.name_of(id);
+            let stdin = self.units.get(&id).and_then(|unit| unit.stdin.as_ref());
+            let sent = stdin.map(|stdin| self.events.outbox.send(id, stdin, &delivery.bytes));
+            match sent {
+                Some(Ok(())) => debug!("event {serial} sent to listener {name}"),
+                Some(Err(problem)) if problem.kind() != std::io::ErrorKind::BrokenPipe => {
+                    error!("cannot send event {serial} to listener {name}: {problem}");
+                    self.events.pools.handle_unsent(id);
+                }
+                Some(Err(_)) | None => {
+                    debug!(
+                        "epipe occurred while sending event {serial} to listener {name}, listener state unchanged"
+                    );
+                    self.events.pools.handle_unsent(id);
+                }
+            }
+            self.say_news();
+        }
+    }
+
+    /// Goes on writing to listeners that have made room.
+    pub(super) fn pump_outbox(&mut self) {
+        let units = &self.units;
+        self.events.outbox.pump(|id| units.get(&id).and_then(|unit| unit.stdin.as_ref()));
+    }
+
+    /// Logs what happened in the pools.
+    fn say_news(&mut self) {
+        while let Some(news) = self.events.pools.poll_news() {
+            match news {
+                News::Overflowed { pool, serial } => {
+                    error!("pool {pool} event buffer overflowed, discarding event {serial}");
+                }
+                News::Rebuffered { pool, serial, size, max } => {
+                    debug!("rebuffering event {serial} for pool {pool} (buf size={size}, max={max})");
+                }
+                News::Unanswered { pool, serial } => error!(
+                    "pool {pool}: discarding event {serial}: it was delivered twice, and both times the listener was READY \
+                     again without a result"
+                ),
+                News::Heard(id, heard) => self.say_heard(id, &heard),
+            }
+        }
+    }
+
+    fn say_heard(&self, id: ProcessId, heard: &Heard) {
+        let name = self.name_of(id);
+        let is_loud = self.events.pools.violations(id) <= LOUD_VIOLATIONS;
+        match heard {
+            Heard::Changed { from, to } => {
+                debug!("{name}: {from} -> {to}");
+                match (from, to) {
+                    (_, ListenerState::Unknown) if is_loud => warn!(
+                        "{name}: has entered the UNKNOWN state and will no longer receive events, this usually indicates \
+                         the process violated the eventlistener protocol"
+                    ),
+                    (ListenerState::Unknown, _) if is_loud => {
+                        info!("{name}: follows the eventlistener protocol again and receives events");
+                    }
+                    (_, _) => {}
+                }
+            }
+            Heard::Processed => debug!("{name}: event was processed"),
+            Heard::LateResult(true) => debug!("{name}: event was processed, as its late result says"),
+            Heard::Rejected | Heard::LateResult(false) => warn!("{name}: event was rejected"),
+            Heard::BadResultLine(line) => warn!("{name}: bad result line: {}", python::repr(line)),
+            Heard::Violation(violation) if is_loud => warn!("{name}: {violation}"),
+            Heard::Violation(violation) => debug!("{name}: {violation}"),
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! What a listener says on its stdout: the event listener protocol, as an automaton over bytes.
+//!
+//! Where the bytes are cut makes no difference. A listener that prints something else enters UNKNOWN, as in Supervisor,
+//! but not for ever: as soon as a line says what the listener is at, it is back in step.
+
+use std::fmt;
+
+/// Where a listener is in the protocol. Names are Supervisor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerState {
+    /// It has just been started, or has given its result.
+    Acknowledged,
+    /// It waits for an event.
+    Ready,
+    /// It has an event and owes a result.
+    Busy,
+    /// It has violated the protocol.
+    Unknown,
+}
+
+impl fmt::Display for ListenerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Acknowledged => "ACKNOWLEDGED",
+            Self::Ready => "READY",
+            Self::Busy => "BUSY",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
+/// What the protocol allows next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// `READY` and a line end.
+    Ready,
+    /// Nothing: an event comes first.
+    Silence,
+    /// `RESULT n`, a line end and n bytes.
+    Result,
+}
+
+/// Something that is not allowed where it was printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// What was allowed.
+    pub expected: Expected,
+    /// The beginning of what was printed instead.
+    pub found: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let expected = match self.expected {
+            Expected::Ready => "\"READY\\n\"",
+            Expected::Silence => "nothing before the next event (it is READY)",
+            Expected::Result => "\"RESULT n\\n\" and n bytes",
+        };
+        write!(
+            f,
+            "event protocol error: it printed {:?} on stdout, expected {expected}; a listener's stdout belongs to the \
+             protocol: print everything else to stderr",
+            self.found
+        )
+    }
+}
+
+/// What was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It is in another state now.
+    Changed {
+        /// Before.
+        from: ListenerState,
+        /// After.
+        to: ListenerState,
+    },
+    /// The result was `OK`.
+    Processed,
+    /// The result was something else.
+    Rejected,
+    /// Not a result, though one was expected: the line. A [`Heard::Violation`] follows.
+    BadResultLine(String),
+    /// The protocol was violated. An event that it had is rejected.
+    Violation(Violation),
+    /// The result for an event that was rejected by a violation, and whether it was `OK`.
+    LateResult(bool),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Acknowledged,
+    Ready,
+    /// `result`: so many bytes of result follow.
+    Busy {
+        result: Option<usize>,
+    },
+    /// `expected`: what was expected before.
+    Unknown {
+        expected: Expected,
+        result: Option<usize>,
+    },
+}
+
+/// A listener as its stdout shows it.
+#[derive(Debug)]
+pub struct Listener {
+    state: State,
+    pending: Vec<u8>,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { state: State::Acknowledged, pending: Vec::new() }
+    }
+}
+
+impl Listener {
+    /// Where it is.
+    pub fn state(&self) -> ListenerState {
+        match self.state {
+            State::Acknowledged => ListenerState::Acknowledged,
+            State::Ready => ListenerState::Ready,
+            State::Busy { .. } => ListenerState::Busy,
+            State::Unknown { .. } => ListenerState::Unknown,
+        }
+    }
+
+    /// Records that it was sent an event; only a READY one is.
+    pub fn handle_sent(&mut self) {
+        self.state = State::Busy { result: None };
+    }
+
+    /// Records that the event could not be sent after all.
+    pub fn handle_unsent(&mut self) {
+        self.state = State::Ready;
+    }
+
+    /// Records what it has printed.
+    pub fn handle_output(&mut self, bytes: &[u8]) -> Vec<Heard> {
+        self.pending.extend_from_slice(bytes);
+        let mut heard = Vec::new();
+        while self.step(&mut heard) {}
+        heard
+    }
+
+    /// Understands one piece of what is pending; false when there is none.
+    fn step(&mut self, heard: &mut Vec<Heard>) -> bool {
+        match self.state {
+            State::Acknowledged => self.step_acknowledged(heard),
+            State::Ready if self.pending.is_empty() => false,
+            State::Ready => self.violate(Expected::Silence, heard),
+            State::Busy { result: None } => self.step_busy(heard),
+            State::Busy { result: Some(length) } => self.take_result(length).is_some_and(|is_ok| {
+                heard.push(if is_ok { Heard::Processed } else { Heard::Rejected });
+                self.enter(State::Acknowledged, heard)
+            }),
+            State::Unknown { expected, result: None } => self.resynchronise(expected, heard),
+            State::Unknown { result: Some(length), .. } => self.take_result(length).is_some_and(|is_ok| {
+                heard.push(Heard::LateResult(is_ok));
+                self.enter(State::Acknowledged, heard)
+            }),
+        }
+    }
+
+    fn step_acknowledged(&mut self, heard: &mut Vec<Heard>) -> bool {
+        if self.pending.starts_with(READY) {
+            self.pending.drain(..READY.len());
+            return self.enter(State::Ready, heard);
+        }
+        let is_whole = self.pending.len() >= READY.len() || self.pending.contains(&b'\n');
+        is_whole && self.violate(Expected::Ready, heard)
+    }
+
+    fn step_busy(&mut self, heard: &mut Vec<Heard>) -> bool {
+        let Some(end) = self.line_end() else {
+            return self.pending.len() > LONGEST_LINE && self.violate(Expected::Result, heard);
+        };
+        // The word before the number is not looked at: so it is in Supervisor.
+        let length = self.pending[..end].get(RESULT.len()..).and_then(number);
+        if let Some(length) = length {
+            self.pending.drain(..=end);
+            self.state = State::Busy { result: Some(length) };
+            return true;
+        }
+        heard.push(Heard::BadResultLine(excerpt(&self.pending[..end])));
+        self.violate(Expected::Result, heard)
+    }
+
+    /// Looks for a line whose end says where the listener is. What stands before it on the line is noise.
+    fn resynchronise(&mut self, expected: Expected, heard: &mut Vec<Heard>) -> bool {
+        let Some(end) = self.line_end() else {
+            // Only the end of the line matters.
+            let excess = self.pending.len().saturating_sub(LONGEST_LINE);
+            self.pending.drain(..excess);
+            return false;
+        };
+        let line: Vec<u8> = self.pending.drain(..=end).collect();
+        let line = &line[..end];
+        if line.ends_with(&READY[..READY.len() - 1]) {
+            return self.enter(State::Ready, heard);
+        }
+        match expected {
+            Expected::Ready => {}
+            // It has been ready all the time, and still is.
+            Expected::Silence => return self.enter(State::Ready, heard),
+            Expected::Result => {
+                let at = line.windows(RESULT.len()).rposition(|word| word == RESULT);
+                let result = at.and_then(|at| number(&line[at + RESULT.len()..]));
+                self.state = State::Unknown { expected, result };
+            }
+        }
+        true
+    }
+
+    /// What is pending stays, to be searched for something that makes sense.
+    fn violate(&mut self, expected: Expected, heard: &mut Vec<Heard>) -> bool {
+        let end = self.line_end().unwrap_or(self.pending.len());
+        heard.push(Heard::Violation(Violation { expected, found: excerpt(&self.pending[..end]) }));
+        self.enter(State::Unknown { expected, result: None }, heard)
+    }
+
+    fn enter(&mut self, next: State, heard: &mut Vec<Heard>) -> bool {
+        let from = self.state();
+        self.state = next;
+        heard.push(Heard::Changed { from, to: self.state() });
+        true
+    }
+
+    fn line_end(&self) -> Option<usize> {
+        self.pending.iter().position(|byte| *byte == b'\n')
+    }
+
+    /// Whether the result is OK, once all of it is there.
+    fn take_result(&mut self, length: usize) -> Option<bool> {
+        let result = self.pending.get(..length)?;
+        let is_ok = result == OK;
+        self.pending.drain(..length);
+        Some(is_ok)
+    }
+}
+
+/// A length, as Python reads it, that is not absurd.
+fn number(text: &[u8]) -> Option<usize> {
+    let number: usize = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    (number <= LONGEST_RESULT).then_some(number)
+}
+
+/// The beginning, for people.
+fn excerpt(text: &[u8]) -> String {
+    let most = text.len().min(EXCERPT);
+    String::from_utf8_lossy(&text[..most]).into_owned()
+}
+
+const READY: &[u8] = b"READY\n";
+const RESULT: &[u8] = b"RESULT ";
+const OK: &[u8] = b"OK";
+/// Bytes without a line end that are kept.
+const LONGEST_LINE: usize = 64 << 10;
+/// Bytes of a result that are waited for.
+const LONGEST_RESULT: usize = 1 << 20;
+/// Bytes of a violation that are shown.
+const EXCERPT: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A listener in this state, and what it is expected to say there.
+    fn listener(state: ListenerState) -> Listener {
+        let mut listener = Listener::default();
+        match state {
+            ListenerState::Acknowledged => {}
+            ListenerState::Ready => drop(listener.handle_output(b"READY\n")),
+            ListenerState::Busy => {
+                listener.handle_output(b"READY\n");
+                listener.handle_sent();
+            }
+            ListenerState::Unknown => drop(listener.handle_output(b"noise\n")),
+        }
+        assert_eq!(listener.state(), state);
+        listener
+    }
+
+    fn words(heard: &[Heard]) -> String {
+        let word = |heard: &Heard| match heard {
+            Heard::Changed { to, .. } => to.to_string(),
+            Heard::Processed => "processed".to_owned(),
+            Heard::Rejected => "rejected".to_owned(),
+            Heard::BadResultLine(_) => "bad".to_owned(),
+            Heard::Violation(_) => "violation".to_owned(),
+            Heard::LateResult(is_ok) => format!("late:{is_ok}"),
+        };
+        heard.iter().map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn every_state_understands_what_it_expects_and_names_what_it_does_not() {
+        use ListenerState::{Acknowledged, Busy, Ready, Unknown};
+        for (state, input, expected, then) in [
+            (Acknowledged, "READY\n", "READY", Ready),
+            (Acknowledged, "READY", "", Acknowledged),
+            (Acknowledged, "", "", Acknowledged),
+            (Acknowledged, "hello", "", Acknowledged),
+            (Acknowledged, "hello\n", "violation UNKNOWN", Unknown),
+            (Acknowledged, "hi\n", "violation UNKNOWN", Unknown),
+            (Acknowledged, "READY\r\n", "violation UNKNOWN", Unknown),
+            (Acknowledged, "RESULT 2\nOK", "violation UNKNOWN", Unknown),
+            (Acknowledged, "hello\nREADY\n", "violation UNKNOWN READY", Ready),
+            (Acknowledged, "helloREADY\n", "violation UNKNOWN READY", Ready),
+            (Ready, "", "", Ready),
+            (Ready, "x", "violation UNKNOWN", Unknown),
+            (Ready, "noise\n", "violation UNKNOWN READY", Ready),
+            (Ready, "READY\n", "violation UNKNOWN READY", Ready),
+            (Busy, "RESULT 2\nOK", "processed ACKNOWLEDGED", Acknowledged),
+            (Busy, "RESULT 2\nOKREADY\n", "processed ACKNOWLEDGED READY", Ready),
+            (Busy, "RESULT 4\nFAIL", "rejected ACKNOWLEDGED", Acknowledged),
+            (Busy, "RESULT 0\n", "rejected ACKNOWLEDGED", Acknowledged),
+            (Busy, "RESULT 2\nO", "", Busy),
+            (Busy, "RESULT 2", "", Busy),
+            (Busy, "anybody 2\nOK", "processed ACKNOWLEDGED", Acknowledged),
+            (Busy, "whatev 2\nOK", "processed ACKNOWLEDGED", Acknowledged),
+            (Busy, "RESULT  2 \r\nOK", "processed ACKNOWLEDGED", Acknowledged),
+            (Busy, "RESULT two\n", "bad violation UNKNOWN", Unknown),
+            (Busy, "RESULT -1\n", "bad violation UNKNOWN", Unknown),
+            (Busy, "RESULT 99999999999\n", "bad violation UNKNOWN", Unknown),
+            (Busy, "\n", "bad violation UNKNOWN", Unknown),
+            (
+                Busy,
+                "noise here\nRESULT 2\nOKREADY\n",
+                "bad violation UNKNOWN late:true ACKNOWLEDGED READY",
+                Ready,
+            ),
+            (Busy, "noise RESULT 4\nFAIL", "bad violation UNKNOWN late:false ACKNOWLEDGED", Acknowledged),
+            (Busy, "READY\n", "bad violation UNKNOWN READY", Ready),
+            (Unknown, "more\nRESULT 2\nOK\n", "", Unknown),
+            (Unknown, "READY\n", "READY", Ready),
+        ] {
+            let mut listener = listener(state);
+            let heard = listener.handle_output(input.as_bytes());
+            assert_eq!(words(&heard), expected, "{state} {input:?}");
+            assert_eq!(listener.state(), then, "{state} {input:?}");
+        }
+    }
+
+    #[test]
+    fn a_violation_says_what_was_printed_what_was_expected_and_what_to_do() {
+        let heard = listener(ListenerState::Acknowledged).handle_output(b"Starting up...\nREADY\n");
+        let Heard::Violation(violation) = &heard[0] else { panic!("{heard:?}") };
+        assert_eq!(
+            violation.to_string(),
+            "event protocol error: it printed \"Starting up...\" on stdout, expected \"READY\\n\"; a listener's stdout \
+             belongs to the protocol: print everything else to stderr"
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_more_memory() {
+        let mut listener = listener(ListenerState::Unknown);
+        for _ in 0..40 {
+            listener.handle_output(&[b'x'; 10_000]);
+        }
+        assert!(listener.pending.len() <= LONGEST_LINE);
+        assert_eq!(words(&listener.handle_output(b"READY\n")), "READY");
+    }
+
+    /// Pieces of what listeners print, right and wrong.
+    fn speech() -> impl Strategy<Value = Vec<u8>> {
+        let pieces: [&[u8]; 8] = [
+            b"READY\n",
+            b"RESULT 2\nOK",
+            b"RESULT 4\nFAIL",
+            b"RESULT x\n",
+            b"noise\n",
+            b"noise",
+            b"\n",
+            b"\xff",
+        ];
+        let piece = prop::sample::select(pieces.to_vec());
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_bytes_are_cut_makes_no_difference(text in speech(), busy in any::<bool>()) {
+            let begin = || listener(if busy { ListenerState::Busy } else { ListenerState::Acknowledged });
+            let whole = words(&begin().handle_output(&text));
+            for at in 0..=text.len() {
+                let mut listener = begin();
+                let mut heard = listener.handle_output(&text[..at]);
+                heard.extend(listener.handle_output(&text[at..]));
+                prop_assert_eq!(words(&heard), whole.clone(), "cut at {}", at);
+            }
+            let mut listener = begin();
+            let bytewise: Vec<Heard> = text.iter().flat_map(|byte| listener.handle_output(&[*byte])).collect();
+            prop_assert_eq!(words(&bytewise), whole);
+        }
+
+        #[test]
+        fn no_listener_is_lost_for_ever(text in speech(), busy in any::<bool>()) {
+            let mut listener = listener(if busy { ListenerState::Busy } else { ListenerState::Acknowledged });
+            listener.handle_output(&text);
+            if listener.state() == ListenerState::Unknown {
+                listener.handle_output(b"\nREADY\nREADY\n");
+                prop_assert_eq!(listener.state(), ListenerState::Ready);
+            }
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! Events: listeners get them as from Supervisor, and clients can stream them.
+//! T-numbers are scenarios of the project's list of what users suffer from.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use supervisor_tests::{Daemon, Signal, kill, observe, processes};
+
+/// A listener of these types that records what it gets in `$DIR/events`.
+fn recorder(types: &str) -> String {
+    format!(
+        "[eventlistener:recorder]
+command=$ACTOR listen=$DIR/events
+events={types}
+startsecs=0
+"
+    )
+}
+
+/// What the recorder has got: name and payload.
+fn recorded(daemon: &Daemon) -> Vec<(String, String)> {
+    let text = daemon.read("events");
+    // A line that is not complete yet is read the next time.
+    let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    let one = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        let field = |name: &str| event[name].as_str().expect("text").to_owned();
+        (token(&field("header"), "eventname"), field("payload"))
+    };
+    complete.lines().map(one).collect()
+}
+
+/// The value of `name:value` in a header.
+fn token(header: &str, name: &str) -> String {
+    let mut words = header.split_whitespace();
+    let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix(':'));
+    found.unwrap_or_else(|| panic!("{name} in {header:?}")).to_owned()
+}
+
+/// Waits until the recorder has got an event whose payload contains `text`.
+fn until_recorded(daemon: &Daemon, name: &str, text: &str) -> String {
+    daemon.until_some(&format!("{name} {text}"), || {
+        let found = recorded(daemon).into_iter().find(|event| event.0 == name && event.1.contains(text));
+        found.map(|event| event.1)
+    })
+}
+
+/// The recorded events about a process: what became of it, and the payload without the names.
+fn changes(daemon: &Daemon, name: &str) -> Vec<String> {
+    let about = format!("processname:{name} groupname:{name} ");
+    let events = recorded(daemon).into_iter();
+    events
+        .filter_map(|(kind, payload)| {
+            let rest = payload.strip_prefix(&about)?;
+            Some(format!("{} {rest}", kind.trim_start_matches("PROCESS_STATE_")))
+        })
+        .collect()
+}
+
+#[test]
+fn every_change_of_a_state_is_an_event_with_the_values_of_that_moment() {
+    let daemon = Daemon::start(&format!(
+        "{}[program:web]
+command=$ACTOR sleep
+autostart=false
+startsecs=0
+[program:once]
+command=$ACTOR exit=3
+autostart=false
+autorestart=false
+startsecs=0
+[program:bad]
+command=$ACTOR exit=1
+autostart=false
+startretries=1
+[program:missing]
+command=/nowhere/at/all
+startretries=0
+",
+        recorder("PROCESS_STATE")
+    ));
+    daemon.until_state("recorder", "RUNNING");
+    daemon.ctl("start web");
+    let pid = daemon.process_pid("web");
+    daemon.ctl("stop web");
+    daemon.ctl("start once bad");
+    until_recorded(&daemon, "PROCESS_STATE_FATAL", "processname:bad");
+    until_recorded(&daemon, "PROCESS_STATE_EXITED", "processname:once");
+    assert_eq!(
+        changes(&daemon, "web"),
+        [
+            "STARTING from_state:STOPPED tries:0".to_owned(),
+            format!("RUNNING from_state:STARTING pid:{pid}"),
+            format!("STOPPING from_state:RUNNING pid:{pid}"),
+            format!("STOPPED from_state:STOPPING pid:{pid}"),
+        ]
+    );
+    let once = changes(&daemon, "once");
+    assert!(once[2].starts_with("EXITED from_state:RUNNING expected:0 pid:"), "{once:?}");
+    assert_eq!(
+        changes(&daemon, "bad"),
+        [
+            "STARTING from_state:STOPPED tries:0",
+            "BACKOFF from_state:STARTING tries:1",
+            "STARTING from_state:BACKOFF tries:1",
+            "BACKOFF from_state:STARTING tries:2",
+            "FATAL from_state:BACKOFF",
+        ]
+    );
+    assert_eq!(
+        changes(&daemon, "missing"),
+        [
+            "STARTING from_state:STOPPED tries:0",
+            "BACKOFF from_state:STARTING tries:1",
+            "FATAL from_state:BACKOFF",
+        ]
+    );
+}
+
+#[test]
+fn a_listener_gets_the_events_of_the_start_with_serials_without_a_gap() {
+    let daemon =
+        Daemon::start(&format!("{}[program:a]\ncommand=$ACTOR sleep\nstartsecs=0\n", recorder("EVENT")));
+    until_recorded(&daemon, "PROCESS_STATE_RUNNING", "processname:a");
+    let names: Vec<String> = recorded(&daemon).into_iter().map(|event| event.0).collect();
+    let first = ["PROCESS_GROUP_ADDED", "PROCESS_GROUP_ADDED", "SUPERVISOR_STATE_CHANGE_RUNNING"];
+    assert_eq!(names[..3], first, "{names:?}");
+    let text = daemon.read("events");
+    for (at, line) in text.lines().enumerate() {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        let header = event["header"].as_str().expect("text");
+        assert_eq!(header.matches(' ').count(), 6, "{header}");
+        assert!(header.starts_with("ver:3.0 server:supervisor serial:"), "{header}");
+        assert_eq!(token(header, "serial"), at.to_string());
+        assert_eq!(token(header, "pool"), "recorder");
+        assert_eq!(token(header, "poolserial"), at.to_string());
+    }
+    let added: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(added["payload"], "groupname:recorder\n");
+}
+
+#[test]
+fn t69_three_lines_of_shell_are_a_listener() {
+    let daemon = Daemon::start(
+        "[supervisord]
+loglevel=debug
+[eventlistener:sh]
+command=bash -c 'while printf \"READY\\n\"; read line; do echo $line >> $DIR/lines; printf \"RESULT 2\\nOK\"; done'
+events=PROCESS_STATE_RUNNING
+startsecs=0
+stdout_logfile=$DIR/sh.log
+[program:a]
+command=$ACTOR sleep
+startsecs=0
+",
+    );
+    daemon.until_file("lines", "eventname:PROCESS_STATE_RUNNING");
+    daemon.until_log("sh: BUSY -> ACKNOWLEDGED");
+    for line in ["sh: ACKNOWLEDGED -> READY", "event 0 sent to listener sh", "sh: event was processed"] {
+        daemon.until_log(line);
+    }
+    // What a listener prints is in its log too.
+    daemon.until_file("sh.log", "READY\nRESULT 2\nOKREADY\n");
+    assert!(!daemon.log().contains("UNKNOWN"), "{}", daemon.log());
+}
+
+#[test]
+fn a_rejected_event_is_delivered_again_and_nothing_overtakes_it() {
+    let daemon = Daemon::start(
+        "[eventlistener:sh]
+command=bash -c 'printf \"READY\\n\"; read a; printf \"RESULT 4\\nFAILREADY\\n\"; read b; echo \"$a\" > $DIR/a; echo \"$b\" \
+         > $DIR/b; sleep 1000'
+events=SUPERVISOR_STATE_CHANGE_RUNNING,REMOTE_COMMUNICATION
+startsecs=0
+stdout_logfile=NONE
+",
+    );
+    daemon.until("both", || daemon.read("b").ends_with('\n'));
+    assert_eq!(daemon.read("a"), daemon.read("b"));
+    assert!(
+        daemon
+            .read("a")
+            .contains("serial:0 pool:sh poolserial:0 eventname:SUPERVISOR_STATE_CHANGE_RUNNING len:0")
+    );
+    assert!(daemon.log().contains("WARN sh: event was rejected"));
+}
+
+#[test]
+fn an_event_comes_back_when_its_listener_dies_of_it() {
+    let daemon = Daemon::start(
+        "[eventlistener:sh]
+command=bash -c 'printf \"READY\\n\"; read line; echo \"$line\" >> $DIR/lines; test -e $DIR/again || { touch $DIR/again; \
+         exit 1; }; printf \"RESULT 2\\nOK\"; sleep 1000'
+events=SUPERVISOR_STATE_CHANGE_RUNNING
+startsecs=0
+",
+    );
+    daemon.until("two lines", || daemon.read("lines").lines().count() == 2);
+    let lines = daemon.read("lines");
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!(lines[0], lines[1]);
+}
+
+#[test]
+fn t58_a_stray_line_is_a_named_error_and_the_listener_goes_on() {
+    let daemon = Daemon::start(
+        "[eventlistener:chatty]
+command=bash -c 'echo Starting up; while printf \"READY\\n\"; read line; do echo working; echo $line >> $DIR/lines; printf \
+         \"RESULT 2\\nOK\"; done'
+events=PROCESS_STATE_RUNNING,SUPERVISOR_STATE_CHANGE_RUNNING
+startsecs=0
+[program:a]
+command=$ACTOR sleep
+startsecs=0
+autostart=false
+",
+    );
+    daemon.until("the first event", || daemon.read("lines").lines().count() >= 2);
+    daemon.ctl("start a");
+    daemon.until("the last event", || daemon.read("lines").contains("serial:2 "));
+    let log = daemon.log();
+    for line in [
+        "WARN chatty: event protocol error: it printed \"Starting up\" on stdout, expected \"READY\\n\"",
+        "WARN chatty: has entered the UNKNOWN state and will no longer receive events, this usually indicates the process \
+         violated the eventlistener protocol",
+        "WARN chatty: bad result line: 'working'",
+        "INFO chatty: follows the eventlistener protocol again and receives events",
+    ] {
+        assert!(log.contains(line), "{line}");
+    }
+    // Each event once, though each met a stray line.
+    let lines = daemon.read("lines");
+    let serials: Vec<String> = lines.lines().map(|line| token(line, "serial")).collect();
+    assert_eq!(serials, ["0", "1", "2"]);
+    let long = daemon.ctl("status --long chatty").stdout;
+    assert!(long.contains("event protocol error: it printed \"working\" on stdout"), "{long}");
+    assert!(long.contains("print everything else to stderr"), "{long}");
+}
+
+#[test]
+fn t57_a_burst_for_a_listener_that_does_not_answer_is_kept_and_what_does_not_fit_is_named() {
+    let config = |size: &str| {
+        format!(
+            "[eventlistener:slow]
+command=$ACTOR gate=$DIR/gate listen=$DIR/events
+events=PROCESS_LOG
+startsecs=0
+{size}
+[program:a]
+command=bash -c 'for i in {{1..500}}; do echo $i; sleep 0.001; done; touch $DIR/done; sleep 1000'
+startsecs=0
+stdout_events_enabled=true
+stdout_logfile=NONE
+"
+        )
+    };
+    let daemon = Daemon::start(&config(""));
+    daemon.until("the burst", || daemon.path("done").exists());
+    daemon.open_gate();
+    until_recorded(&daemon, "PROCESS_LOG_STDOUT", "500\n");
+    let data: String =
+        recorded(&daemon).iter().map(|(_, payload)| payload.split_once('\n').expect("two lines").1).collect();
+    assert_eq!(data, (1..=500).map(|n| format!("{n}\n")).collect::<String>());
+
+    let daemon = Daemon::start(&config("buffer_size=3"));
+    daemon.until("the burst", || daemon.path("done").exists());
+    daemon.until_log("ERRO pool slow event buffer overflowed, discarding event 0");
+    daemon.open_gate();
+    until_recorded(&daemon, "PROCESS_LOG_STDOUT", "500\n");
+    let events = daemon.read("events");
+    let first: Value = serde_json::from_str(events.lines().next().expect("a line")).expect("JSON");
+    let gap: usize = token(first["header"].as_str().expect("text"), "poolserial").parse().expect("a number");
+    assert_eq!(
+        daemon.log().matches("event buffer overflowed").count(),
+        gap,
+        "the gap is as wide as what was named"
+    );
+    let long = daemon.ctl("status --long slow").stdout;
+    assert!(long.contains(&format!("{gap} events for pool slow were discarded")), "{long}");
+}
+
+#[test]
+fn t59_an_essential_program_that_was_never_up_ends_the_container() {
+    let mut daemon = Daemon::start(
+        "[eventlistener:exit]
+command=bash -c 'while printf \"READY\\n\"; read line; do kill -TERM $PPID; printf \"RESULT 2\\nOK\"; done'
+events=PROCESS_STATE_FATAL
+startsecs=0
+[program:essential]
+command=$ACTOR exit=1
+startretries=0
+",
+    );
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert!(daemon.log().contains("gave up: essential entered FATAL state"));
+}
+
+#[test]
+fn output_is_published_as_it_is_logged() {
+    let daemon = Daemon::start(&format!(
+        "{}[program:a]
+command=bash -c 'echo out; echo err >&2; sleep 1000'
+startsecs=0
+stdout_logfile=$DIR/a.out
+stderr_logfile=NONE
+stdout_events_enabled=true
+stderr_events_enabled=true
+[program:quiet]
+command=bash -c 'echo not published; sleep 1000'
+startsecs=0
+[program:last]
+command=bash -c 'printf \"last words\"'
+autorestart=false
+startsecs=0
+stdout_events_enabled=true
+",
+        recorder("PROCESS_LOG,PROCESS_STATE_EXITED")
+    ));
+    let pid = daemon.process_pid("a");
+    let out = until_recorded(&daemon, "PROCESS_LOG_STDOUT", "processname:a ");
+    assert_eq!(out, format!("processname:a groupname:a pid:{pid} channel:stdout\nout\n"));
+    let err = until_recorded(&daemon, "PROCESS_LOG_STDERR", "processname:a ");
+    assert_eq!(err, format!("processname:a groupname:a pid:{pid} channel:stderr\nerr\n"));
+    assert_eq!(daemon.read("a.out"), "out\n");
+    until_recorded(&daemon, "PROCESS_STATE_EXITED", "processname:last");
+    let events = recorded(&daemon);
+    let at = |text: &str| events.iter().position(|event| event.1.contains(text)).expect(text);
+    assert!(at("last words") < at("expected:1"), "{events:?}");
+    assert!(!events.iter().any(|event| event.1.contains("not published")));
+}
+
+#[test]
+fn messages_of_capture_mode_are_events_and_not_in_the_log() {
+    let daemon = Daemon::start(&format!(
+        "{}[program:a]
+command=bash -c 'printf \"before<!--XSUPERVISOR:BEG\"; sleep 0.1; printf \"IN-->mess\"; sleep 0.1; printf \
+         \"age<!--XSUPERVISOR:END-->after<!--XSUP\"'
+autorestart=false
+startsecs=0
+stdout_logfile=$DIR/a.out
+stdout_capture_maxbytes=1KB
+[program:big]
+command=bash -c 'printf \"<!--XSUPERVISOR:BEGIN-->\"; head -c 300000 /dev/zero | tr \"\\\\0\" x; printf \
+         \"<!--XSUPERVISOR:END-->\"; sleep 1000' 
+startsecs=0
+stdout_capture_maxbytes=1MB
+stdout_logfile=$DIR/big.out
+",
+        recorder("PROCESS_COMMUNICATION,PROCESS_STATE_EXITED")
+    ));
+    let message = until_recorded(&daemon, "PROCESS_COMMUNICATION_STDOUT", "processname:a ");
+    assert!(message.ends_with("\nmessage"), "{message}");
+    until_recorded(&daemon, "PROCESS_STATE_EXITED", "processname:a ");
+    // Nothing is withheld at the end, as little as it looks like a token.
+    assert_eq!(daemon.read("a.out"), "beforeafter<!--XSUP");
+    // More than the pipe of a listener holds: it is sent in pieces.
+    let big = until_recorded(&daemon, "PROCESS_COMMUNICATION_STDOUT", "processname:big ");
+    assert_eq!(big.split_once('\n').expect("two lines").1.len(), 300_000);
+    assert_eq!(daemon.read("big.out"), "");
+}
+
+#[test]
+fn events_of_groups_tell_when_they_come_and_go() {
+    let daemon = Daemon::start(&recorder("PROCESS_GROUP"));
+    daemon.until_state("recorder", "RUNNING");
+    daemon.configure(&format!(
+        "{}[program:new]\ncommand=$ACTOR sleep\nstartsecs=0\n",
+        recorder("PROCESS_GROUP")
+    ));
+    assert!(daemon.ctl("update").stdout.contains("new: added process group"));
+    until_recorded(&daemon, "PROCESS_GROUP_ADDED", "groupname:new\n");
+    daemon.configure(&recorder("PROCESS_GROUP"));
+    assert!(daemon.ctl("update").stdout.contains("new: removed process group"));
+    until_recorded(&daemon, "PROCESS_GROUP_REMOVED", "groupname:new\n");
+}
+
+#[test]
+fn listeners_are_stopped_after_everything_they_listen_to() {
+    let mut daemon = Daemon::start(&format!(
+        "{}[program:a]\ncommand=$ACTOR wait-signal=TERM sleep=200\nstartsecs=0\n",
+        recorder("SUPERVISOR_STATE_CHANGE_STOPPING,PROCESS_STATE_STOPPING")
+    ));
+    daemon.until_state("recorder", "RUNNING");
+    daemon.until_state("a", "RUNNING");
+    daemon.terminate();
+    let names: Vec<String> = recorded(&daemon).into_iter().map(|event| event.0).collect();
+    assert_eq!(names, ["SUPERVISOR_STATE_CHANGE_STOPPING", "PROCESS_STATE_STOPPING"]);
+    let log = daemon.log();
+    assert!(log.find("stopped: a ") < log.find("stopped: recorder "), "{log}");
+}
+
+#[test]
+fn a_listener_ends_with_the_daemon_though_that_is_killed() {
+    let daemon = Daemon::start(&recorder("TICK_3600"));
+    daemon.until_state("recorder", "RUNNING");
+    let pid = daemon.process_pid("recorder");
+    kill(daemon.daemon_pid(), Signal::SIGKILL);
+    daemon.until("the listener to end", || !processes::is_alive(pid));
+}
+
+#[test]
+fn ticks_come_by_the_clock_and_cost_nothing_while_nobody_wants_them() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\nstartsecs=0\n");
+    daemon.until_state("a", "RUNNING");
+    let switches = || {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", daemon.daemon_pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.expect("a count").trim().parse::<u64>().expect("a number")
+    };
+    let before = switches();
+    // Longer than the shortest tick: the daemon would have to wake up.
+    observe(Duration::from_millis(5500));
+    assert_eq!(switches(), before, "the idle daemon has woken up");
+    daemon.configure(&recorder("TICK_5"));
+    assert!(daemon.ctl("update").stdout.contains("recorder: added process group"));
+    let tick = until_recorded(&daemon, "TICK_5", "when:");
+    let when: u64 = tick.strip_prefix("when:").expect("when").parse().expect("a number");
+    assert_eq!(when % 5, 0);
+}
