@@ -18,6 +18,7 @@ pub fn topic(verb: Verb) -> &'static str {
         Verb::Add => "add <name> [...]\tActivates any updates in config for process/group",
         Verb::Avail => "avail\t\t\tDisplay all configured processes",
         Verb::Clear => CLEAR,
+        Verb::Events => EVENTS,
         Verb::Exit => "exit\tExit the supervisor shell.",
         Verb::Fg => FG,
         Verb::Help => HELP,
@@ -47,6 +48,12 @@ const CLEAR: &str = concat!(
     "clear <name>\t\tClear a process' log files.\n",
     "clear <name> <name>\tClear multiple process' log files\n",
     "clear all\t\tClear all process' log files"
+);
+
+const EVENTS: &str = concat!(
+    "events\t\t\tPrint a line for every event, as event listeners get them (Ctrl-C to exit)\n",
+    "events <type> [...]\tPrint events of these types only, for example PROCESS_STATE, TICK_60,\n",
+    "\t\t\tPROCESS_LOG, PROCESS_COMMUNICATION, REMOTE_COMMUNICATION, PROCESS_GROUP"
 );
 
 const FG: &str = concat!("fg <process>\tConnect to a process in foreground mode\n", "\t\tCtrl-C to exit");
@@ -130,12 +137,12 @@ const WATCH: &str = concat!(
 /// The additions to Supervisor's actions, for `--help` and the manual page.
 pub const ACTIONS: &str = "\
 ACTIONS
- add avail clear exit fg help maintail open pid quit reload remove reopen reread restart shutdown signal start status
- stop tail update version watch; `help ACTION` tells more about each.
+ add avail clear events exit fg help maintail open pid quit reload remove reopen reread restart shutdown signal start
+ status stop tail update version watch; `help ACTION` tells more about each.
 
  Processes are named NAME, GROUP:NAME, GROUP:* or all; NAME and GROUP may hold the wildcards *, ? and [...].
  Every action takes --format json. `status --long` shows all that is known about each process. `watch` prints a line
- whenever a process changes its state. `reopen` closes and opens all log files again.
+ whenever a process changes its state, `events` one for every event. `reopen` closes and opens all log files again.
 ";
 
 /// What `--help` prints, `program` being the name it was called by.
@@ -170,6 +177,7 @@ actions.
 
 Beyond these: \"status --long\" shows all that is known about each process,
 \"watch [name ...]\" prints a line whenever a process changes its state,
+\"events [type ...]\" one for every event that event listeners get,
 \"reopen\" closes and opens all log files again.  Names of processes and groups
 may hold the wildcards *, ? and [...].
 "

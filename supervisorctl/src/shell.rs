@@ -201,7 +201,14 @@ fn subject(line: &str) -> Subject {
         }
         Some(Verb::Status | Verb::Stop | Verb::Tail | Verb::Watch) => Subject::Process,
         Some(
-            Verb::Eof | Verb::Avail | Verb::Exit | Verb::Maintail | Verb::Open | Verb::Quit | Verb::Reload,
+            Verb::Eof
+            | Verb::Avail
+            | Verb::Events
+            | Verb::Exit
+            | Verb::Maintail
+            | Verb::Open
+            | Verb::Quit
+            | Verb::Reload,
         )
         | None => Subject::Nothing,
         Some(Verb::Reopen | Verb::Reread | Verb::Shutdown | Verb::Version) => Subject::Nothing,

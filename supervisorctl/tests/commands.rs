@@ -374,6 +374,19 @@ fn watch_prints_a_row_for_every_change() {
 }
 
 #[test]
+fn events_are_lines_with_what_a_program_wrote_in_quotes() {
+    let fake = Fake::start();
+    let (stdout, stderr, code) = outcome(&ctl(&fake.url(), &["events", "TICK_5", "tick_60"]));
+    let expected = "01:02:03.004Z TICK_5+tick_60 processname:cat groupname:cat from_state:STOPPED tries:0\n\
+                    (3 events were lost here: this client was too slow)\n\
+                    00:00:00.000Z PROCESS_LOG_STDOUT channel:stdout \"a\\u{1b}\\n\"\n";
+    assert_eq!((stdout.as_str(), stderr.as_str(), code), (expected, "", 0));
+    let (stdout, _, _) = outcome(&ctl(&fake.url(), &["--format", "json", "events", "X"]));
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["detail"]["name"].as_str(), lines[1]["lost"].as_u64()), (Some("cat"), Some(3)));
+}
+
+#[test]
 fn status_survives_a_reader_that_leaves() {
     let fake = Fake::start();
     fake.model().crowd = 5000;

@@ -418,3 +418,37 @@ fn ticks_come_by_the_clock_and_cost_nothing_while_nobody_wants_them() {
     let when: u64 = tick.strip_prefix("when:").expect("when").parse().expect("a number");
     assert_eq!(when % 5, 0);
 }
+
+#[test]
+fn clients_stream_the_events_that_listeners_get() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\nstartsecs=0\nautostart=false\n");
+    let text = daemon.ctl_background(&["events", "process_state"], "events.txt");
+    let json = daemon
+        .ctl_background(&["--format", "json", "events", "PROCESS_STATE_RUNNING", "TICK"], "events.json");
+    // A subscription is there when the first event is: what happened before it is not told.
+    daemon.until("both to be subscribed", || {
+        daemon.ctl("start a");
+        daemon.ctl("stop a");
+        text.text().contains("STOPPED") && json.text().contains("RUNNING")
+    });
+    let line = daemon.until_some("a line", || {
+        let text = text.text();
+        text.lines().find(|line| line.contains(" PROCESS_STATE_STARTING ")).map(str::to_owned)
+    });
+    assert!(
+        line.ends_with("Z PROCESS_STATE_STARTING processname:a groupname:a from_state:STOPPED tries:0"),
+        "{line}"
+    );
+    let first = json.text().lines().next().expect("a line").to_owned();
+    let event: Value = serde_json::from_str(&first).expect("JSON");
+    assert_eq!(event["type"], "PROCESS_STATE_RUNNING");
+    assert_eq!((&event["detail"]["from"], &event["detail"]["to"]), (&"STARTING".into(), &"RUNNING".into()));
+    assert!(!json.text().contains("STOPPED"), "{}", json.text());
+    let refused = daemon.ctl("events NONSENSE");
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(
+        said.contains("\"NONSENSE\" is not a type of event; there are EVENT, PROCESS_STATE,"),
+        "{refused:?}"
+    );
+    assert_ne!(refused.status, 0);
+}

@@ -5,6 +5,7 @@
 mod add;
 mod avail;
 mod clear;
+mod events;
 mod fg;
 mod help;
 mod maintail;
@@ -65,7 +66,7 @@ macro_rules! verbs {
 }
 
 verbs! {
-    Eof "EOF", Add "add", Avail "avail", Clear "clear", Exit "exit", Fg "fg", Help "help", Maintail "maintail",
+    Eof "EOF", Add "add", Avail "avail", Clear "clear", Events "events", Exit "exit", Fg "fg", Help "help", Maintail "maintail",
     Open "open", Pid "pid", Quit "quit", Reload "reload", Remove "remove", Reopen "reopen", Reread "reread",
     Restart "restart", Shutdown "shutdown", Signal "signal", Start "start", Status "status", Stop "stop",
     Tail "tail", Update "update", Version "version", Watch "watch",
@@ -80,7 +81,13 @@ impl Verb {
     /// Does it look whether the daemon is up before anything else, even its own arguments?
     pub fn checks_first(self) -> bool {
         match self {
-            Self::Clear | Self::Fg | Self::Maintail | Self::Pid | Self::Restart | Self::Signal => true,
+            Self::Clear
+            | Self::Events
+            | Self::Fg
+            | Self::Maintail
+            | Self::Pid
+            | Self::Restart
+            | Self::Signal => true,
             Self::Start | Self::Status | Self::Stop | Self::Tail | Self::Version | Self::Watch => true,
             Self::Eof | Self::Add | Self::Avail | Self::Exit | Self::Help | Self::Open | Self::Quit => false,
             Self::Reload | Self::Remove | Self::Reopen | Self::Reread | Self::Shutdown | Self::Update => {
@@ -234,6 +241,7 @@ async fn perform(session: &mut Session, verb: Verb, arg: &str) -> Result<Flow, F
         Verb::Add => add::run(session, arg).await?,
         Verb::Avail => avail::run(session, arg).await?,
         Verb::Clear => clear::run(session, arg).await?,
+        Verb::Events => events::run(session, arg).await?,
         Verb::Fg => fg::run(session, arg).await?,
         Verb::Help => help::run(session, arg),
         Verb::Maintail => maintail::run(session, arg).await?,

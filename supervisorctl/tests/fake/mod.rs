@@ -314,6 +314,7 @@ impl Service {
 #[tonic::async_trait]
 impl v1::supervisor_server::Supervisor for Service {
     type WatchProcessesStream = Many<Process>;
+    type StreamEventsStream = Many<v1::Event>;
     type StartProcessesStream = Many<ProcessResult>;
     type StopProcessesStream = Many<ProcessResult>;
     type RestartProcessesStream = Many<ProcessResult>;
@@ -356,6 +357,37 @@ impl v1::supervisor_server::Supervisor for Service {
             }
         }
         Ok(Response::new(reply))
+    }
+
+    async fn stream_events(
+        &self,
+        request: Request<v1::StreamEventsRequest>,
+    ) -> Answer<Self::StreamEventsStream> {
+        use v1::event::Detail;
+        let change =
+            v1::ProcessStateChange { name: "cat".to_owned(), group: "cat".to_owned(), ..Default::default() };
+        let events = [
+            v1::Event {
+                r#type: request.into_inner().types.join("+"),
+                at_millis: 3_723_004,
+                payload: "processname:cat groupname:cat from_state:STOPPED tries:0".to_owned(),
+                detail: Some(Detail::ProcessState(change)),
+            },
+            v1::Event { detail: Some(Detail::Lost(3)), ..Default::default() },
+            v1::Event {
+                r#type: "PROCESS_LOG_STDOUT".to_owned(),
+                payload: "channel:stdout\na\u{1b}\n".to_owned(),
+                ..Default::default()
+            },
+        ];
+        Ok(Response::new(Box::pin(tokio_stream::iter(events.map(Ok)))))
+    }
+
+    async fn send_remote_event(
+        &self,
+        _: Request<v1::SendRemoteEventRequest>,
+    ) -> Answer<v1::SendRemoteEventReply> {
+        Ok(Response::new(v1::SendRemoteEventReply {}))
     }
 
     async fn watch_processes(

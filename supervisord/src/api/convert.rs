@@ -6,12 +6,14 @@ use supervisor_proto::v1;
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
+    event::{Event, EventType},
     output::tail::ReadError,
     process::ProcessState,
     request::{
         Action, Changes, Channel, ConfiguredProcess, DaemonInfo, Listing, LogSource, Phase, ProcessInfo,
         ProcessResult, ProcessUpdate, Reason, Refusal, Step, UpdateStep,
     },
+    subscription::Streamed,
     supervisor::Mode,
 };
 
@@ -214,6 +216,73 @@ fn process_update(update: ProcessUpdate) -> v1::ProcessUpdate {
         Action::Removed => v1::process_update::Action::Removed,
     };
     v1::ProcessUpdate { name: update.name, action: action.into() }
+}
+
+/// The types of events that a client names.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for a name that is none.
+pub fn event_types(names: &[String]) -> Result<Vec<EventType>, Status> {
+    let one = |name: &String| {
+        EventType::from_name(&name.to_uppercase()).ok_or_else(|| {
+            let known: Vec<&str> = EventType::ALL.iter().map(|kind| kind.name()).collect();
+            Status::invalid_argument(format!(
+                "{name:?} is not a type of event; there are {}",
+                known.join(", ")
+            ))
+        })
+    };
+    names.iter().map(one).collect()
+}
+
+/// An event, or the gap where some were lost.
+pub fn event(streamed: Streamed) -> v1::Event {
+    let occurrence = match streamed {
+        Streamed::Gap(lost) => {
+            return v1::Event { detail: Some(v1::event::Detail::Lost(lost)), ..v1::Event::default() };
+        }
+        Streamed::Event(occurrence) => occurrence,
+    };
+    v1::Event {
+        r#type: occurrence.event.kind().name().to_owned(),
+        at_millis: i64::try_from(occurrence.at.as_millis()).unwrap_or(i64::MAX),
+        payload: occurrence.payload.clone(),
+        detail: event_detail(&occurrence.event),
+    }
+}
+
+fn event_detail(event: &Event) -> Option<v1::event::Detail> {
+    use v1::event::Detail;
+    Some(match event {
+        Event::ProcessState { process, from, to, tries, pid, expected } => {
+            Detail::ProcessState(v1::ProcessStateChange {
+                name: process.name.clone(),
+                group: process.group.clone(),
+                from: state(*from).into(),
+                to: state(*to).into(),
+                tries: *tries,
+                pid: *pid,
+                expected: *expected,
+            })
+        }
+        Event::ProcessLog { process, pid, channel, data }
+        | Event::ProcessCommunication { process, pid, channel, data } => Detail::Output(v1::ProcessOutput {
+            name: process.name.clone(),
+            group: process.group.clone(),
+            pid: *pid,
+            channel: match channel {
+                Channel::Stdout => v1::Channel::Stdout.into(),
+                Channel::Stderr => v1::Channel::Stderr.into(),
+            },
+            data: data.clone(),
+        }),
+        Event::RemoteCommunication { kind, data } => {
+            Detail::Remote(v1::RemoteEvent { r#type: kind.clone(), data: data.clone() })
+        }
+        Event::Tick { when, .. } => Detail::Tick(i64::try_from(*when).unwrap_or(i64::MAX)),
+        Event::GroupAdded(group) | Event::GroupRemoved(group) => Detail::Group(group.clone()),
+        Event::SupervisorRunning | Event::SupervisorStopping => return None,
+    })
 }
 
 /// Which log a client means; an unset source is the daemon's own log.

@@ -11,6 +11,7 @@ use crate::{
     config::parse,
     output::tail,
     request::{Handle, ListQuery, Operate, ProcessResult, Refusal, Request, Verb},
+    subscription::Subscription,
 };
 
 /// Bytes that one `ReadLog` answers at most.
@@ -46,6 +47,25 @@ impl Service {
     }
 }
 
+/// Passes events on to a client, at its pace.
+fn forward(mut events: Subscription) -> tokio::sync::mpsc::Receiver<Result<v1::Event, Status>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    // Ends when the client or the driver is gone: each step waits for one of the two.
+    tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                next = events.next() => next,
+                () = sender.closed() => return,
+            };
+            let Some(next) = next else { return };
+            if sender.send(Ok(convert::event(next))).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 /// The status of a refused call.
 #[allow(clippy::needless_pass_by_value, reason = "called by map_err")]
 fn refused(refusal: Refusal) -> Status {
@@ -61,6 +81,7 @@ impl Supervisor for Service {
     type SignalProcessesStream = Streaming<v1::ProcessResult>;
     type UpdateStream = Streaming<v1::UpdateProgress>;
     type FollowLogStream = Streaming<v1::LogChunk>;
+    type StreamEventsStream = Streaming<v1::Event>;
     type ClearLogsStream = Streaming<v1::ProcessResult>;
 
     async fn get_info(&self, _: Call<v1::GetInfoRequest>) -> Reply<v1::DaemonInfo> {
@@ -222,6 +243,25 @@ impl Supervisor for Service {
         }
         self.driver.ask_for(|reply| Request::WriteStdin(reply, process, data)).await.map_err(refused)?;
         Ok(Response::new(v1::WriteStdinReply {}))
+    }
+
+    async fn stream_events(&self, call: Call<v1::StreamEventsRequest>) -> Reply<Self::StreamEventsStream> {
+        let wanted = convert::event_types(&call.into_inner().types)?;
+        let ask = self.driver.ask(|reply| Request::Events(reply, wanted));
+        let subscription = ask.await.map_err(Refusal::from).map_err(refused)?;
+        // Ends with the driver; a client that leaves drops it.
+        let events = tokio_stream::wrappers::ReceiverStream::new(forward(subscription));
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn send_remote_event(
+        &self,
+        call: Call<v1::SendRemoteEventRequest>,
+    ) -> Reply<v1::SendRemoteEventReply> {
+        let v1::RemoteEvent { r#type, data } = call.into_inner().event.unwrap_or_default();
+        let ask = self.driver.ask(|reply| Request::RemoteEvent(reply, r#type, data));
+        ask.await.map_err(Refusal::from).map_err(refused)?;
+        Ok(Response::new(v1::SendRemoteEventReply {}))
     }
 
     async fn shutdown(&self, _: Call<v1::ShutdownRequest>) -> Reply<v1::ShutdownReply> {
