@@ -45,6 +45,10 @@ examples: release
 differential: release
     "$SUPERVISOR_PYTHON" tests/differential/run.py --bin-dir {{bin}}
 
+# Supervisor's own end-to-end tests, unmodified, against our binaries (fetched into target/ with pip)
+supervisor-e2e: release
+    tests/supervisor_e2e.py --bin-dir {{bin}}
+
 # Debian's nginx, apache2, redis, PostgreSQL and php-fpm under supervisord (needs root and the packages)
 services: release
     SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TEST_SERVICES=1 cargo test --locked -p supervisor-tests --test services -- --nocapture
