@@ -36,6 +36,12 @@ MARK = "SUPERVISOR_E2E"
 # Tests whose configurations name the same socket; one lock lets them run one after the other.
 SHARING = {"test_issue_565", "test_issue_836"}
 TURN = threading.Lock()
+# A fixture of test_issue_565 that the distribution lacks.
+HELLO = """for number in 1 2 3 4 5 6 7 8 9; do
+    echo "The Øresund bridge ends in Malmö - $number"
+    sleep 1
+done
+"""
 SHIM = """import os, sys
 os.execv({binary!r}, [{name!r}, *sys.argv[1:]])
 """
@@ -58,6 +64,8 @@ def prepare(bin_dir):
         shutil.rmtree(HOME / variant, ignore_errors=True)
         with tarfile.open(archive) as package:
             package.extractall(HOME / variant)
+        fixtures = HOME / variant / f"supervisor-{VERSION}" / "supervisor/tests/fixtures"
+        (fixtures / "hello.sh").write_text(HELLO)
     package = HOME / "ours" / f"supervisor-{VERSION}" / "supervisor"
     for name in ("supervisord", "supervisorctl"):
         binary = str((bin_dir / name).resolve(strict=True))

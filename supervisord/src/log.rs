@@ -212,6 +212,11 @@ impl ActivityLog {
         tracing::callsite::rebuild_interest_cache();
     }
 
+    /// Whether messages of this level are logged now: for those that are dear to make.
+    pub fn takes(&self, level: LogLevel) -> bool {
+        level as u8 <= self.shared.level.load(Ordering::Relaxed)
+    }
+
     /// A number that changes after every line, rotation, reopening and clearing.
     pub fn wake(&self) -> watch::Receiver<u64> {
         self.shared.generation.subscribe()

@@ -585,3 +585,25 @@ fn the_daemons_log_is_supervisors() {
     }
     kill(daemon.daemon_pid(), Signal::SIGKILL);
 }
+
+#[test]
+fn at_level_debug_output_is_repeated_in_the_daemons_log() {
+    let daemon = Daemon::start(
+        "[supervisord]
+loglevel=debug
+[program:words]
+command=$ACTOR print=hello eprint=trouble copy=$DIR/bytes sleep
+stdout_logfile=$DIR/out
+stderr_logfile=NONE
+autostart=false
+startsecs=0
+",
+    );
+    std::fs::write(daemon.path("bytes"), b"\x88\n").expect("a file of the test");
+    assert_eq!(daemon.ctl("start words").status, 0);
+    daemon.until("all of it", || daemon.read_bytes("out") == b"hello\n\x88\n");
+    daemon.until_log("'words' stdout output:");
+    daemon.until_log("'words' stderr output:\ntrouble\n\n");
+    daemon.until_log("Undecodable: b'");
+    assert!(daemon.log().contains("\\x88\\n'\n"), "{}", daemon.log());
+}

@@ -27,6 +27,12 @@ pub fn ascii(text: &str) -> String {
     quoted(text, |c| c.is_ascii() && is_printable(c))
 }
 
+/// `repr(data)` of bytes.
+pub fn repr_bytes(data: &[u8]) -> String {
+    let text: String = data.iter().map(|byte| char::from(*byte)).collect();
+    format!("b{}", ascii(&text))
+}
+
 fn quoted(text: &str, plain: impl Fn(char) -> bool) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);

@@ -4,13 +4,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use tracing::{debug, error, info, warn};
 
-use super::{Driver, outbox::Outbox};
+use super::{Driver, echo, outbox::Outbox};
 use crate::{
     clock::Moment,
-    config::{GroupConfig, GroupKind, OutputConfig, ProgramConfig, python},
+    config::{GroupConfig, GroupKind, LogLevel, OutputConfig, ProgramConfig, python},
     event::{Buffering, Event, EventType, Heard, ListenerState, News, Pools, ProcessName, Ticks},
     output::{Piece, StreamId, Wanted},
-    process::{Effect, Pid, ProcessState},
+    process::{Effect, Pid, Process, ProcessState},
     request::Channel,
     subscription::{Occurrence, Subscriber, Subscription, subscribe},
     supervisor::ProcessId,
@@ -37,18 +37,26 @@ struct Source {
     pid: Pid,
     channel: Channel,
     is_listener: bool,
+    /// Whether what is written becomes events.
+    is_published: bool,
+}
+
+fn output_of(config: &ProgramConfig, channel: Channel) -> &OutputConfig {
+    match channel {
+        Channel::Stdout => &config.stdout,
+        Channel::Stderr => &config.stderr,
+    }
 }
 
 /// What is wanted of a program's output beside its log.
-fn wanted(kind: &GroupKind, config: &ProgramConfig, channel: Channel) -> Option<Wanted> {
-    let output: &OutputConfig = match (kind, channel) {
-        (GroupKind::EventListener { .. }, Channel::Stdout) => return Some(Wanted::Words),
-        (_, Channel::Stdout) => &config.stdout,
-        (_, Channel::Stderr) => &config.stderr,
-    };
+fn wanted(kind: &GroupKind, config: &ProgramConfig, channel: Channel, is_echoed: bool) -> Option<Wanted> {
+    if matches!((kind, channel), (GroupKind::EventListener { .. }, Channel::Stdout)) {
+        return Some(Wanted::Words);
+    }
+    let output = output_of(config, channel);
     let capture = Some(output.capture_maxbytes).filter(|size| *size > 0);
-    let is_wanted = output.events_enabled || capture.is_some();
-    is_wanted.then_some(Wanted::Output { text: output.events_enabled, capture })
+    let text = output.events_enabled || is_echoed;
+    (text || capture.is_some()).then_some(Wanted::Output { text, capture })
 }
 
 impl Events {
@@ -103,7 +111,8 @@ impl Driver {
     /// What is wanted of a process's output beside its log.
     pub(super) fn wanted(&self, id: ProcessId, config: &ProgramConfig, channel: Channel) -> Option<Wanted> {
         let (group, _) = self.supervisor.names(id)?;
-        wanted(&self.supervisor.group(group)?.config().kind, config, channel)
+        let kind = &self.supervisor.group(group)?.config().kind;
+        wanted(kind, config, channel, self.log.takes(LogLevel::Debug))
     }
 
     fn process_name(&self, id: ProcessId) -> Option<ProcessName> {
@@ -117,7 +126,10 @@ impl Driver {
     /// Something is wanted of the stream that a new child writes to.
     pub(super) fn add_source(&mut self, stream: StreamId, process: ProcessId, pid: Pid, channel: Channel) {
         let is_listener = channel == Channel::Stdout && self.events.pools.has(process);
-        self.events.sources.insert(stream, Source { process, pid, channel, is_listener });
+        let config = self.supervisor.process(process).map(Process::config);
+        let is_published = config.is_some_and(|config| output_of(config, channel).events_enabled);
+        let source = Source { process, pid, channel, is_listener, is_published };
+        self.events.sources.insert(stream, source);
     }
 
     /// The streams of a child that has ended: what a listener's heirs print says nothing of its successor.
@@ -138,6 +150,9 @@ impl Driver {
             let Some(source) = self.events.sources.get(&stream).copied() else { continue };
             match piece {
                 Piece::Text(words) if source.is_listener => {
+                    if self.log.takes(LogLevel::Debug) {
+                        debug!("{}", echo::words(&self.name_of(source.process), &words));
+                    }
                     self.events.pools.handle_output(source.process, &words);
                     self.say_news();
                 }
@@ -151,13 +166,14 @@ impl Driver {
         let Some(process) = self.process_name(source.process) else { return };
         let (pid, channel) = (source.pid.as_raw(), source.channel);
         if is_message {
-            let channel_name = match channel {
-                Channel::Stdout => "stdout",
-                Channel::Stderr => "stderr",
-            };
-            debug!("'{}' {channel_name} emitted a comm event", process.name);
+            debug!("{}", echo::message(&process.name, channel));
             self.raise(Event::ProcessCommunication { process, pid, channel, data }, now);
-        } else {
+            return;
+        }
+        if self.log.takes(LogLevel::Debug) {
+            debug!("{}", echo::text(&process.name, channel, &data));
+        }
+        if source.is_published {
             self.raise(Event::ProcessLog { process, pid, channel, data }, now);
         }
     }

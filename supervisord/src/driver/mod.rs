@@ -5,6 +5,7 @@
 //! `operations` whom to tell.
 
 mod command;
+mod echo;
 mod effects;
 mod events;
 mod exits;
