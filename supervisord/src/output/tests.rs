@@ -39,10 +39,15 @@ impl Bed {
     }
 
     fn pipe(&mut self, log: LogId) -> (StreamId, PipeWriter) {
+        self.tapped(log, None)
+    }
+
+    /// A pipe of which something is wanted beside its log.
+    fn tapped(&mut self, log: LogId, wanted: Option<Wanted>) -> (StreamId, PipeWriter) {
         // The ends share no description: only the reading one is made non-blocking.
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         rustix::io::ioctl_fionbio(&reader, true).unwrap();
-        (self.output.attach(reader, log).unwrap(), PipeWriter::from(writer))
+        (self.output.attach_tapped(reader, log, wanted).unwrap(), PipeWriter::from(writer))
     }
 
     fn read(&self, name: &str) -> Vec<u8> {
@@ -459,4 +464,73 @@ async fn an_unopenable_log_is_an_error_with_its_path() {
     let log = bed.output.add_log(LogSpec { file: Some("/nowhere/log".into()), ..bed.spec() });
     let error = bed.output.open(log).unwrap_err().to_string();
     assert_eq!(error, "cannot open log /nowhere/log: No such file or directory (os error 2)");
+}
+
+/// The text among the pieces that are there.
+fn texts(output: &mut Output) -> Vec<u8> {
+    let pieces = std::iter::from_fn(|| output.poll_piece());
+    let text = |(_, piece)| match piece {
+        Piece::Text(text) => text,
+        Piece::Message(_) => Vec::new(),
+    };
+    pieces.flat_map(text).collect()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_published_is_what_is_logged_through_rotations() {
+    for strip_ansi in [false, true] {
+        let mut bed = Bed::new();
+        let spec = LogSpec { maxbytes: 50_000, backups: 1000, strip_ansi, ..bed.spec() };
+        let log = bed.output.add_log(spec);
+        bed.output.open(log).unwrap();
+        let (_, mut writer) = bed.tapped(log, Some(Wanted::Output { text: true, capture: None }));
+        let written: Vec<u8> = (0..20_000).flat_map(|line| format!("line {line}\n").into_bytes()).collect();
+        let expected = written.clone();
+        let thread = std::thread::spawn(move || writer.write_all(&written).unwrap());
+        let mut seen = Vec::new();
+        bed.until(|bed| {
+            seen.extend(texts(&mut bed.output));
+            bed.output.streams() == 0
+        })
+        .await;
+        thread.join().unwrap();
+        seen.extend(texts(&mut bed.output));
+        assert!(seen == expected, "strip_ansi={strip_ansi}: {} of {} bytes", seen.len(), expected.len());
+        let number = |at: usize| if at == 0 { "log".to_owned() } else { format!("log.{at}") };
+        let logged: Vec<u8> = (0..1000).rev().flat_map(|at| bed.read(&number(at))).collect();
+        assert!(logged == expected, "strip_ansi={strip_ansi}: {} of {} bytes", logged.len(), expected.len());
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn words_of_a_listener_are_heard_though_its_log_cannot_be_written() {
+    let mut bed = Bed::new();
+    let log = bed.output.add_log(LogSpec { file: Some("/dev/full".into()), ..bed.spec() });
+    bed.output.open(log).unwrap();
+    let (_, mut writer) = bed.tapped(log, Some(Wanted::Words));
+    let mut heard = Vec::new();
+    for words in ["READY\n", "RESULT 2\nOK", "READY\n"] {
+        writer.write_all(words.as_bytes()).unwrap();
+        bed.until(|bed| {
+            heard.extend(texts(&mut bed.output));
+            heard.ends_with(words.as_bytes())
+        })
+        .await;
+    }
+    assert_eq!(heard, b"READY\nRESULT 2\nOKREADY\n");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_message_is_not_in_the_log_and_what_was_held_back_is_there_when_the_process_has_ended() {
+    let mut bed = Bed::new();
+    let log = bed.output.add_log(bed.spec());
+    bed.output.open(log).unwrap();
+    let (stream, mut writer) = bed.tapped(log, Some(Wanted::Output { text: false, capture: Some(1000) }));
+    writer.write_all(b"a<!--XSUPERVISOR:BEGIN-->message<!--XSUPERVISOR:END-->b<!--").unwrap();
+    bed.until(|bed| bed.read("log") == b"ab").await;
+    // The writer lives on, as a descendant of the process would.
+    bed.output.drain(stream, now());
+    assert_eq!(bed.read("log"), b"ab<!--");
+    let pieces: Vec<_> = std::iter::from_fn(|| bed.output.poll_piece()).collect();
+    assert_eq!(pieces, [(stream, Piece::Message(b"message".to_vec()))]);
 }
