@@ -50,6 +50,11 @@ differential: release
 supervisor-e2e: release
     tests/supervisor_e2e.py --bin-dir {{bin}}
 
+# superlance's crashmail, fatalmailbatch, memmon and httpok run unchanged (fetches superlance from PyPI)
+listeners: release
+    test -x target/superlance/bin/memmon || { python3 -m venv target/superlance && target/superlance/bin/pip install -q superlance==2.0.0 supervisor==4.3.0; }
+    tests/listeners.py --bin-dir {{bin}} --superlance target/superlance/bin
+
 # Debian's nginx, apache2, redis, PostgreSQL and php-fpm under supervisord (needs root and the packages)
 services: release
     SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TEST_SERVICES=1 cargo test --locked -p supervisor-tests --test services -- --nocapture

@@ -120,11 +120,16 @@ impl<'a> Evaluation<'a> {
             size => Ok(saturated(size.unsigned_abs())),
         });
         // A plug-in in Python cannot be loaded. Without it a listener that needs it would be sent the same event for ever.
-        let result_handler = self.read(from, "result_handler", &[&here], |text| match text {
-            RESULT_HANDLER => Ok(text.to_owned()),
-            _ => Err(format!("{text} cannot be resolved within [{of}]")),
-        });
+        let result_handler = self.read(from, "result_handler", &[&here], |text| Ok(text.to_owned()));
         let result_handler = result_handler.unwrap_or_else(|| RESULT_HANDLER.to_owned());
+        if result_handler != RESULT_HANDLER {
+            let subject = section.get("result_handler").map_or(Subject::Section, Subject::Entry);
+            let supervisor = format!("{result_handler} cannot be resolved within [{of}]");
+            let problem = format!(
+                "{supervisor}: a result handler is Python code, which is not supported; only {RESULT_HANDLER} is"
+            );
+            self.error_as(from, subject, problem, supervisor);
+        }
         let events = self.events(from);
         self.read(from, "redirect_stderr", &[&here], |text| match boolean(text)? {
             true => Err(format!(
