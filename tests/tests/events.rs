@@ -452,3 +452,120 @@ fn clients_stream_the_events_that_listeners_get() {
     );
     assert_ne!(refused.status, 0);
 }
+
+#[test]
+fn a_listener_takes_over_other_events_without_a_restart() {
+    let more = "[program:a]\ncommand=$ACTOR sleep\nautostart=false\nstartsecs=0\n";
+    let daemon = Daemon::start(&format!("{}{more}", recorder("TICK_3600")));
+    daemon.until_state("recorder", "RUNNING");
+    let pid = daemon.process_pid("recorder");
+    daemon.configure(&format!("{}{more}", recorder("PROCESS_STATE_RUNNING")));
+    daemon.ctl("update");
+    daemon.ctl("start a");
+    until_recorded(&daemon, "PROCESS_STATE_RUNNING", "processname:a ");
+    assert_eq!(daemon.process_pid("recorder"), pid);
+}
+
+#[test]
+fn listeners_work_again_after_a_reload_and_serials_go_on() {
+    let daemon = Daemon::start(&recorder("SUPERVISOR_STATE_CHANGE_RUNNING"));
+    until_recorded(&daemon, "SUPERVISOR_STATE_CHANGE_RUNNING", "");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until("the second start", || recorded(&daemon).len() == 2);
+    let events = daemon.read("events");
+    let second: Value = serde_json::from_str(events.lines().nth(1).expect("two lines")).expect("JSON");
+    let header = second["header"].as_str().expect("text");
+    assert_eq!((token(header, "serial").as_str(), token(header, "poolserial").as_str()), ("1", "0"));
+}
+
+#[test]
+fn two_listeners_of_one_pool_share_its_events() {
+    let daemon = Daemon::start(
+        "[eventlistener:pair]
+command=$ACTOR listen=$DIR/events.%(process_num)d
+process_name=%(program_name)s_%(process_num)d
+numprocs=2
+events=PROCESS_LOG
+startsecs=0
+[program:a]
+command=bash -c 'for i in {1..50}; do echo $i; sleep 0.01; done; touch $DIR/done; sleep 1000'
+startsecs=0
+stdout_events_enabled=true
+",
+    );
+    daemon.until("the end", || daemon.path("done").exists());
+    let serials = || {
+        let text = daemon.read("events.0") + &daemon.read("events.1");
+        let complete = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut serials: Vec<u64> = complete
+            .map(|event| token(event["header"].as_str().expect("text"), "serial").parse().expect("a number"))
+            .collect();
+        serials.sort_unstable();
+        serials
+    };
+    daemon.until("each event once", || {
+        let serials = serials();
+        let text = daemon.read("events.0") + &daemon.read("events.1");
+        text.contains("\\n50\\n") && serials == (0..serials.len() as u64).collect::<Vec<_>>()
+    });
+}
+
+#[test]
+fn a_listener_that_reads_nothing_or_has_closed_its_stdin_holds_up_nobody() {
+    let daemon = Daemon::start(&format!(
+        "{}[eventlistener:lazy]
+command=bash -c 'printf \"READY\\n\"; exec sleep 1000'
+events=PROCESS_COMMUNICATION
+startsecs=0
+stdout_logfile=$DIR/lazy.log
+[eventlistener:deaf]
+command=bash -c 'exec 0<&-; printf \"READY\\n\"; exec sleep 1000'
+events=PROCESS_COMMUNICATION
+startsecs=0
+stdout_logfile=$DIR/deaf.log
+[program:big]
+command=bash -c 'read x; printf \"<!--XSUPERVISOR:BEGIN-->\"; head -c 300000 /dev/zero | tr \"\\\\0\" x; printf \
+         \"<!--XSUPERVISOR:END-->\"; exec sleep 1000'
+startsecs=0
+stdout_capture_maxbytes=1MB
+stdout_logfile=NONE
+",
+        recorder("PROCESS_COMMUNICATION")
+    ));
+    daemon.until_file("lazy.log", "READY\n");
+    daemon.until_file("deaf.log", "READY\n");
+    daemon.ctl_with_input(&["fg", "big"], "go\n");
+    until_recorded(&daemon, "PROCESS_COMMUNICATION_STDOUT", "processname:big ");
+    daemon.ctl("stop lazy deaf").is("lazy: stopped\ndeaf: stopped\n");
+    assert_eq!(daemon.state("big"), "RUNNING");
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_of_a_log_that_is_published_too() {
+    use std::io::Read as _;
+    let daemon = Daemon::start(&format!(
+        "{}[program:writer]
+command=$ACTOR lines-paced=200000:0 sleep
+startsecs=0
+stdout_logfile=$DIR/out
+stdout_events_enabled=true
+",
+        recorder("PROCESS_LOG")
+    ));
+    let pid = daemon.process_pid("writer");
+    until_recorded(&daemon, "PROCESS_LOG_STDOUT", "line ");
+    kill(daemon.daemon_pid(), Signal::SIGKILL);
+    // As a successor does: what is not in the log is still in the pipe, which the program keeps open.
+    let mut pipe = std::fs::File::open(format!("/proc/{pid}/fd/1")).expect("the pipe lives");
+    let mut text = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    daemon.until("the last line", || {
+        let count = pipe.read(&mut buffer).expect("a pipe");
+        text.extend_from_slice(&buffer[..count]);
+        text.ends_with(b"line 200000\n")
+    });
+    let logged = daemon.read_bytes("out");
+    let all = String::from_utf8([logged, text].concat()).expect("text");
+    let expected: String = (1..=200_000).map(|line| format!("line {line}\n")).collect();
+    assert!(all == expected, "{} of {} bytes", all.len(), expected.len());
+}
