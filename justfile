@@ -1,7 +1,7 @@
 # Recipes for people and for CI (.ci/run calls these and adds nothing). `just --list` names them.
 # CONTRIBUTING.md says what each needs.
 
-# Python with Supervisor 4.3 installed; only `examples`, `differential` and `corpus` need it.
+# Python with Supervisor 4.3 installed; only `examples`, `differential`, `ansible` and `corpus` need it.
 export SUPERVISOR_PYTHON := env("SUPERVISOR_PYTHON", "python3")
 
 # Where `just install` puts things; DESTDIR is put in front, for packages.
@@ -54,6 +54,10 @@ supervisor-e2e: release
 listeners: release
     test -x target/superlance/bin/memmon || { python3 -m venv target/superlance && target/superlance/bin/pip install -q superlance==2.0.0 supervisor==4.3.0; }
     tests/listeners.py --bin-dir {{bin}} --superlance target/superlance/bin
+
+# Ansible's module `supervisorctl` drives Supervisor and us, with the same results (fetched into target/ with pip)
+ansible: release
+    tests/ansible.py --bin-dir {{bin}} --python "$SUPERVISOR_PYTHON"
 
 # Debian's nginx, apache2, redis, PostgreSQL and php-fpm under supervisord (needs root and the packages)
 services: release
