@@ -31,3 +31,46 @@ impl Moment {
 pub fn now() -> Moment {
     Moment { mono: Instant::now(), unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
 }
+
+/// Translates between this process's points in time and those that other processes of this boot understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeline {
+    anchor: Moment,
+    /// The monotonic clock at `anchor`.
+    at_anchor: Duration,
+}
+
+impl Timeline {
+    /// A translation by one moment, known on both sides.
+    pub fn new(anchor: Moment, at_anchor: Duration) -> Self {
+        Self { anchor, at_anchor }
+    }
+
+    /// A point of the monotonic clock, as time since that clock's zero; that zero for what lies before it.
+    pub fn to_shared(self, instant: Instant) -> Duration {
+        match instant.checked_duration_since(self.anchor.mono) {
+            Some(later) => self.at_anchor + later,
+            None => self.at_anchor.saturating_sub(self.anchor.mono.duration_since(instant)),
+        }
+    }
+
+    /// The reverse of [`Timeline::to_shared`]; thirty years from now at the latest.
+    pub fn from_shared(self, shared: Duration) -> Instant {
+        match shared.checked_sub(self.at_anchor) {
+            Some(later) => self.anchor.deadline(later),
+            None => self
+                .anchor
+                .mono
+                .checked_sub(self.at_anchor.saturating_sub(shared))
+                .unwrap_or(self.anchor.mono),
+        }
+    }
+}
+
+/// The translation for this process.
+pub fn timeline() -> Timeline {
+    let anchor = now();
+    let read = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (secs, nanos) = (u64::try_from(read.tv_sec).unwrap_or(0), u32::try_from(read.tv_nsec).unwrap_or(0));
+    Timeline::new(anchor, Duration::new(secs, nanos))
+}

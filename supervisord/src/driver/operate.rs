@@ -55,7 +55,13 @@ impl Driver {
         }
         match operate.verb {
             Verb::Start => self.start_all(operation, &targets, operate.wait, now),
-            Verb::Stop | Verb::Restart => self.stop_all(operation, &targets, operate.wait || is_restart, now),
+            Verb::Stop => self.stop_all(operation, &targets, operate.wait, now),
+            Verb::Restart => {
+                self.stop_all(operation, &targets, true, now);
+                for id in targets.named.iter().chain(&targets.gathered) {
+                    self.supervisor.want(*id, now);
+                }
+            }
             Verb::Signal(signal) => {
                 let is_signallable =
                     |id: &ProcessId| self.process_is(*id, |process| process.state().is_signallable());

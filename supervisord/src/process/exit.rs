@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// How a child ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Exit {
     /// It called `exit`.
     Code(u8),
@@ -14,14 +17,24 @@ pub enum Exit {
         /// Whether the kernel wrote a core file.
         core_dumped: bool,
     },
+    /// It was not our child, and nobody could tell.
+    Unknown,
 }
 
 impl Exit {
-    /// Supervisor's `exitstatus`: the code, or -1 after a signal.
+    /// How the status that `wait` tells (`waitpid`'s, not `waitid`'s) is read.
+    pub fn from_wait_status(status: i32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code(((status >> 8) & 0xff) as u8),
+            signal => Self::Signal { signal, core_dumped: status & 0x80 != 0 },
+        }
+    }
+
+    /// Supervisor's `exitstatus`: the code, or -1 after a signal and where the code is not known.
     pub fn status(self) -> i32 {
         match self {
             Self::Code(code) => i32::from(code),
-            Self::Signal { .. } => -1,
+            Self::Signal { .. } | Self::Unknown => -1,
         }
     }
 
@@ -29,14 +42,14 @@ impl Exit {
     pub fn is_expected_by(self, exitcodes: &[u8]) -> bool {
         match self {
             Self::Code(code) => exitcodes.contains(&code),
-            Self::Signal { .. } => false,
+            Self::Signal { .. } | Self::Unknown => false,
         }
     }
 
     /// The signal that ended it, if one did.
     pub fn signal(self) -> Option<i32> {
         match self {
-            Self::Code(_) => None,
+            Self::Code(_) | Self::Unknown => None,
             Self::Signal { signal, .. } => Some(signal),
         }
     }
@@ -47,6 +60,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Unknown => f.write_str("exit status unknown"),
             Self::Signal { signal, core_dumped } => {
                 f.write_str("terminated by ")?;
                 match signal_name(signal) {
@@ -113,6 +127,15 @@ mod tests {
         assert_eq!(Exit::Code(0).status(), 0);
         assert_eq!(Exit::Code(255).status(), 255);
         assert_eq!(Exit::Signal { signal: 9, core_dumped: false }.status(), -1);
+        assert_eq!(Exit::Unknown.status(), -1);
+    }
+
+    #[test]
+    fn status_of_wait_is_taken_apart() {
+        assert_eq!(Exit::from_wait_status(0), Exit::Code(0));
+        assert_eq!(Exit::from_wait_status(1792), Exit::Code(7));
+        assert_eq!(Exit::from_wait_status(9), Exit::Signal { signal: 9, core_dumped: false });
+        assert_eq!(Exit::from_wait_status(139), Exit::Signal { signal: 11, core_dumped: true });
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Process {
         self.leftovers = Leftovers::None;
         match self.state {
             State::Spawning => self.request_spawn(now),
-            State::StoppingLeftovers { .. } => self.enter(State::Stopped),
+            State::StoppingLeftovers { .. } => self.enter_stopped(now),
             State::Stopped
             | State::Starting { .. }
             | State::Running { .. }

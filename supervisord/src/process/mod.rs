@@ -9,6 +9,7 @@ pub mod describe;
 pub mod exit;
 mod leftovers;
 mod note;
+mod restore;
 mod settings;
 mod state;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use exit::Exit;
 use leftovers::Leftovers;
 pub use nix::unistd::Pid;
 pub use note::{Note, StopReach};
+pub use restore::Memory;
 use settings::restarts_after;
 pub use state::ProcessState;
 
@@ -150,6 +152,10 @@ pub struct Process {
     leftovers: Leftovers,
     /// The daemon is shutting down: nothing is started any more.
     halted: bool,
+    /// Operators want it to run: a start says so, a stop takes it back.
+    wanted: bool,
+    /// The stop that is under way is for the sake of a start.
+    starts_again: bool,
     failures: u32,
     spawned_at: Option<Moment>,
     ended_at: Option<Moment>,
@@ -168,6 +174,8 @@ impl Process {
             state: State::Stopped,
             leftovers: Leftovers::None,
             halted: false,
+            wanted: false,
+            starts_again: false,
             failures: 0,
             spawned_at: None,
             ended_at: None,
@@ -187,6 +195,7 @@ impl Process {
         if self.halted {
             return Err(Denied::Halted);
         }
+        self.wanted = true;
         match self.state {
             State::Spawning | State::Starting { .. } | State::Running { .. } | State::Backoff { .. } => {
                 Err(Denied::AlreadyStarted)
@@ -210,6 +219,20 @@ impl Process {
     /// # Errors
     /// [`Denied::NotRunning`] when there is nothing to stop, or it is being stopped already.
     pub fn stop(&mut self, now: Moment) -> Result<(), Denied> {
+        if !self.halted {
+            self.wanted = false;
+            self.starts_again = false;
+        }
+        self.stop_for(now)
+    }
+
+    /// A stop is only the first half of what the operator wants.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// [`Process::stop`], whoever wants it.
+    fn stop_for(&mut self, now: Moment) -> Result<(), Denied> {
         match self.state {
             State::Starting { pid, .. } | State::Running { pid } => self.begin_stop(pid, now),
             State::Backoff { .. } => {
@@ -299,7 +322,7 @@ impl Process {
             State::Running { .. } => self.handle_end_of_running(exit, expected, now),
             State::Stopping { pid, kill_at } => {
                 self.note(Note::Stopped { exit, expected });
-                self.finish_stop(pid, kill_at);
+                self.finish_stop(pid, kill_at, now);
             }
             State::Unknown { .. } => {
                 self.note(Note::Exited { exit, expected });
@@ -481,7 +504,10 @@ impl Process {
 
     fn handle_end_of_running(&mut self, exit: Exit, expected: bool, now: Moment) {
         if !expected {
-            self.spawn_error = Some(format!("Bad exit code {}", exit.status()));
+            self.spawn_error = Some(match exit {
+                Exit::Unknown => "Ended while supervisord did not run; how is not known".to_owned(),
+                Exit::Code(_) | Exit::Signal { .. } => format!("Bad exit code {}", exit.status()),
+            });
         }
         self.note(Note::Exited { exit, expected });
         let restarts = restarts_after(&self.config, exit);
@@ -519,9 +545,9 @@ impl Process {
     }
 
     /// The child is gone after a stop; what it left behind has the rest of its stop time.
-    fn finish_stop(&mut self, pid: Pid, kill_at: Instant) {
+    fn finish_stop(&mut self, pid: Pid, kill_at: Instant, now: Moment) {
         if self.leftovers == Leftovers::None {
-            self.enter(State::Stopped);
+            self.enter_stopped(now);
         } else {
             self.state = State::StoppingLeftovers { child: Some(pid) };
             self.begin_ending(kill_at);
@@ -532,10 +558,18 @@ impl Process {
     fn rest_after_stop(&mut self, now: Moment) {
         self.failures = 0;
         if self.leftovers == Leftovers::None {
-            self.enter(State::Stopped);
+            self.enter_stopped(now);
         } else {
             self.enter(State::StoppingLeftovers { child: None });
             self.end_leftovers(now);
+        }
+    }
+
+    /// A stop is over, or the first half of a restart.
+    fn enter_stopped(&mut self, now: Moment) {
+        self.enter(State::Stopped);
+        if std::mem::take(&mut self.starts_again) && !self.halted {
+            self.begin_start(now);
         }
     }
 

@@ -20,9 +20,9 @@ pub use select::{Selection, select};
 use shutdown::Shutdown;
 
 use crate::{
-    clock::Moment,
+    clock::{Moment, Timeline},
     config::{GroupConfig, StopSignal},
-    process::{Aftermath, Denied, Effect, Exit, Pid, Process},
+    process::{Aftermath, Denied, Effect, Exit, Memory, Pid, Process},
 };
 
 /// Names a process for as long as its group is active; never reused.
@@ -96,6 +96,8 @@ pub struct Supervisor {
     mode: Mode,
     shutdown: Option<Shutdown>,
     next_id: u64,
+    /// Processes to which something has happened, for whoever writes down what becomes of them.
+    touched: Vec<ProcessId>,
 }
 
 impl Default for Supervisor {
@@ -119,6 +121,7 @@ impl Supervisor {
             mode: Mode::Running,
             shutdown: None,
             next_id: 0,
+            touched: Vec::new(),
         }
     }
 
@@ -245,6 +248,47 @@ impl Supervisor {
         self.with(id, now, |process| process.signal(signal)).unwrap_or(Err(Denied::NotRunning))
     }
 
+    /// Takes the list of processes to which something has happened since it was taken last, some more than once.
+    pub fn take_touched(&mut self) -> Vec<ProcessId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Puts a process that another daemon has left in the place of one that was just added, and records how its child
+    /// has ended meanwhile, if it has.
+    pub fn restore(&mut self, id: ProcessId, memory: &Memory, ended: Option<Exit>, at: (Timeline, Moment)) {
+        let (timeline, now) = at;
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.process = Process::restored(Arc::clone(entry.process.config()), memory, timeline);
+        match (entry.process.pid(), ended) {
+            // Its pid may be another's by now.
+            (Some(_), Some(exit)) => {
+                self.with(id, now, |process| process.handle_exit(exit, Aftermath::default(), now));
+            }
+            (Some(pid), None) => {
+                self.by_pid.insert(pid, id);
+                self.with(id, now, |_| ());
+            }
+            (None, _) => {
+                self.with(id, now, |_| ());
+            }
+        }
+    }
+
+    /// Lets a restored process go on with what it was about to do. See [`Process::resume`].
+    pub fn resume(&mut self, id: ProcessId, now: Moment) {
+        self.with(id, now, |process| process.resume(now));
+    }
+
+    /// Replaces the child by one with the present settings. See [`Process::renew`].
+    pub fn renew(&mut self, id: ProcessId, now: Moment) {
+        self.with(id, now, |process| process.renew(now));
+    }
+
+    /// See [`Process::want`].
+    pub fn want(&mut self, id: ProcessId, now: Moment) {
+        self.with(id, now, Process::want);
+    }
+
     /// Records that `id` has the child `pid`.
     pub fn handle_spawned(&mut self, id: ProcessId, pid: Pid, now: Moment) {
         self.by_pid.insert(pid, id);
@@ -343,6 +387,9 @@ impl Supervisor {
         let answer = input(&mut entry.process);
         while let Some(effect) = entry.process.poll_effect() {
             self.effects.push_back((id, effect));
+        }
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
         }
         let due = entry.process.poll_timeout();
         if due != entry.deadline {

@@ -1,0 +1,256 @@
+//! The journal's file: where it is, who may use it, appending, compaction, and what happens on a full disk.
+//!
+//! Nothing is synced: after a crash of the daemon the page cache is still there, and after one of the machine nothing
+//! that the journal says runs any more. A journal that cannot be written never stops supervision.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Alien, Line, Snapshot, encode, replay};
+use crate::clock::Moment;
+
+/// Name of the journal in the runtime directory, and of the file that becomes one.
+const NAME: &str = "journal";
+const NEW_NAME: &str = "journal.new";
+/// Bytes beyond which a journal is written anew if it has at least doubled.
+const COMPACT_AT: u64 = 256 << 10;
+/// Time between attempts to write a journal that cannot be written.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why there is no journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The directory cannot be made or opened.
+    #[error("{}: {error}", path.display())]
+    System {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Somebody else could write our journal.
+    #[error("{} {problem}", path.display())]
+    NotPrivate {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is, or who may write to it.
+        problem: String,
+    },
+    /// Another daemon has it.
+    #[error("{} is in use by another supervisord", .0.display())]
+    Held(PathBuf),
+}
+
+/// The open journal of this daemon.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    /// Holds the lock; whoever has it may write.
+    lock: File,
+    state: State,
+    /// A line on its way to the file.
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing has been written yet, or it is time to begin anew.
+    Unwritten,
+    Open {
+        file: File,
+        len: u64,
+        /// Length after the last compaction.
+        base: u64,
+    },
+    Failing {
+        retry_at: Instant,
+        problem: String,
+    },
+}
+
+/// What writing has brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is written, or nothing was to be done.
+    Fine,
+    /// It cannot be written any more, and why. Said once.
+    Failed(String),
+    /// It can be written again.
+    Recovered,
+}
+
+impl Journal {
+    /// Opens the journal in `directory`, which is made if it is missing, and reads what an earlier daemon has left.
+    ///
+    /// # Errors
+    /// See [`JournalError`]. A journal that cannot be understood is no error: it is moved aside.
+    pub fn open(directory: &Path) -> Result<(Self, Result<Snapshot, Alien>), JournalError> {
+        let system = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| JournalError::System { path, error }
+        };
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(system(directory)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let lock =
+            OpenOptions::new().read(true).custom_flags(flags).open(directory).map_err(system(directory))?;
+        check_private(directory, &lock)?;
+        lock_soon(&lock).map_err(|_| JournalError::Held(directory.to_path_buf()))?;
+        let path = directory.join(NAME);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(system(&path)(error)),
+        };
+        let found = if text.is_empty() { Ok(Snapshot::default()) } else { replay(&text) };
+        if found.is_err() {
+            // Kept for whoever wants to know. If that fails, the new journal takes its place.
+            let _ = fs::rename(&path, directory.join("journal.alien"));
+        }
+        let directory = directory.to_path_buf();
+        Ok((Self { directory, lock, state: State::Unwritten, buffer: Vec::new() }, found))
+    }
+
+    /// Whether all is to be written anew by [`Journal::rewrite`]: it has grown, or could not be written for a while.
+    pub fn wants_rewrite(&self, now: Moment) -> bool {
+        match &self.state {
+            State::Unwritten => true,
+            State::Open { len, base, .. } => *len > COMPACT_AT && *len > 2 * base,
+            State::Failing { retry_at, .. } => *retry_at <= now.mono,
+        }
+    }
+
+    /// When a journal that could not be written is to be tried again.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Unwritten | State::Open { .. } => None,
+            State::Failing { retry_at, .. } => Some(*retry_at),
+        }
+    }
+
+    /// What is wrong, if something is.
+    pub fn problem(&self) -> Option<&str> {
+        match &self.state {
+            State::Unwritten | State::Open { .. } => None,
+            State::Failing { problem, .. } => Some(problem),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(NAME)
+    }
+
+    /// Appends a line. While the journal cannot be written nothing is done.
+    pub fn append(&mut self, line: &Line<'_>, now: Moment) -> Outcome {
+        let State::Open { file, len, .. } = &mut self.state else { return Outcome::Fine };
+        self.buffer.clear();
+        encode(line, &mut self.buffer);
+        match file.write_all(&self.buffer) {
+            Ok(()) => {
+                *len += self.buffer.len() as u64;
+                Outcome::Fine
+            }
+            Err(error) => {
+                // What is torn is cut off: the lines before it are still worth something.
+                let _ = file.set_len(*len);
+                self.fail(&error, now)
+            }
+        }
+    }
+
+    /// Replaces the whole journal by these lines, at once or not at all.
+    pub fn rewrite<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>, now: Moment) -> Outcome {
+        let was_failing = matches!(self.state, State::Failing { .. });
+        match self.write_new(lines) {
+            Ok((file, len)) => {
+                self.state = State::Open { file, len, base: len };
+                if was_failing { Outcome::Recovered } else { Outcome::Fine }
+            }
+            Err(error) => self.fail(&error, now),
+        }
+    }
+
+    /// Removes the journal, and its directory if nothing else is in it: nothing is to be remembered.
+    pub fn remove(self) {
+        // What cannot be removed says at the next start that it is closed, or of another boot.
+        let _ = fs::remove_file(self.directory.join(NAME));
+        let _ = fs::remove_dir(&self.directory);
+        drop(self.lock);
+    }
+
+    fn write_new<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>) -> io::Result<(File, u64)> {
+        let path = self.directory.join(NEW_NAME);
+        let mut text = Vec::new();
+        for line in lines {
+            encode(&line, &mut text);
+        }
+        let write = || {
+            let mut file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+                .open(&path)?;
+            file.set_len(0)?;
+            file.write_all(&text)?;
+            fs::rename(&path, self.directory.join(NAME))?;
+            Ok(file)
+        };
+        match write() {
+            Ok(file) => Ok((file, text.len() as u64)),
+            Err(error) => {
+                // It would take the space that is missing.
+                let _ = fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error, now: Moment) -> Outcome {
+        let problem = format!("{}: {error}", self.path().display());
+        let is_news = !matches!(self.state, State::Failing { .. });
+        self.state = State::Failing { retry_at: now.deadline(RETRY), problem: problem.clone() };
+        if is_news { Outcome::Failed(problem) } else { Outcome::Fine }
+    }
+}
+
+/// Nobody but us and root may put words into our mouth.
+fn check_private(path: &Path, directory: &File) -> Result<(), JournalError> {
+    let metadata =
+        directory.metadata().map_err(|error| JournalError::System { path: path.to_path_buf(), error })?;
+    let not_private = |problem| Err(JournalError::NotPrivate { path: path.to_path_buf(), problem });
+    let own = nix::unistd::geteuid().as_raw();
+    if metadata.uid() != own && metadata.uid() != 0 {
+        return not_private(format!("belongs to uid {}, expected {own}", metadata.uid()));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return not_private(format!("has mode {:o}: others can write to it", metadata.mode() & 0o7777));
+    }
+    Ok(())
+}
+
+/// A daemon that was killed lets go of its lock a moment later.
+fn lock_soon(file: &File) -> rustix::io::Result<()> {
+    for _ in 0..20 {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            done => return done,
+        }
+        let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        // A pause cut short by a signal is long enough.
+        let _ = rustix::thread::nanosleep(&pause);
+    }
+    Err(rustix::io::Errno::WOULDBLOCK)
+}

@@ -1,0 +1,172 @@
+//! Tests of form, replay and file.
+
+use std::borrow::Cow;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::file::{Journal, JournalError, Outcome};
+use super::record::*;
+use super::*;
+use crate::process::Exit;
+
+fn header() -> Header {
+    Header {
+        format: FORMAT,
+        boot: "b-1".to_owned(),
+        daemon: Identity { pid: 7, start_time: 8 },
+        is_closed: false,
+    }
+}
+
+fn record(name: &str, life: Life) -> Record {
+    Record {
+        group: "g".to_owned(),
+        name: name.to_owned(),
+        settings: 0xdead_beef_dead_beef,
+        wanted: true,
+        life,
+        child: Some(Child {
+            identity: Identity { pid: 99, start_time: u64::MAX },
+            pipes: Pipes { stdin: Some(PipeId(1)), stdout: None, stderr: Some(PipeId(3)) },
+            adopted: None,
+        }),
+        intent: None,
+        past: Past { exit: Some(Exit::Signal { signal: 9, core_dumped: false }), ..Past::default() },
+        manner: Manner { signal: 15, wait: 10, stop_group: false, kill_group: true },
+        logs: [Some("/tmp/a b".into()), None],
+        remains: Remains::default(),
+    }
+}
+
+fn journal(lines: &[Line<'_>]) -> Vec<u8> {
+    let mut text = Vec::new();
+    lines.iter().for_each(|line| encode(line, &mut text));
+    text
+}
+
+fn process(record: Record) -> Line<'static> {
+    Line::Process(Cow::Owned(record))
+}
+
+#[test]
+fn last_word_on_each_process_holds_and_forgotten_ones_are_gone() {
+    let text = journal(&[
+        Line::Header(Cow::Owned(header())),
+        process(record("a", Life::Running)),
+        process(record("b", Life::Spawning)),
+        process(record("c", Life::Fatal)),
+        process(record("b", Life::Backoff(Due(5)))),
+        Line::Forgotten("g".to_owned(), "c".to_owned()),
+    ]);
+    let snapshot = replay(&text).unwrap();
+    assert_eq!(snapshot.header, Some(header()));
+    assert_eq!(snapshot.damage, None);
+    let records: Vec<&Record> = snapshot.records.values().collect();
+    assert_eq!(records, [&record("a", Life::Running), &record("b", Life::Backoff(Due(5)))]);
+}
+
+#[test]
+fn every_torn_tail_leaves_what_was_whole() {
+    let whole = journal(&[Line::Header(Cow::Owned(header())), process(record("a", Life::Running))]);
+    let text = [whole.clone(), journal(&[process(record("a", Life::Fatal))])].concat();
+    for length in whole.len()..text.len() {
+        let snapshot = replay(&text[..length]).unwrap();
+        assert_eq!(snapshot.records.values().next(), Some(&record("a", Life::Running)), "{length}");
+        assert_eq!(snapshot.damage.is_some(), length > whole.len());
+    }
+}
+
+#[test]
+fn flipped_bit_costs_one_line_and_what_follows_is_read() {
+    let lines = [Line::Header(Cow::Owned(header())), process(record("a", Life::Running))];
+    let mut text = journal(&lines);
+    let at = text.len() - 20;
+    text[at] ^= 4;
+    text.extend(journal(&[process(record("b", Life::Fatal))]));
+    let snapshot = replay(&text).unwrap();
+    assert_eq!(snapshot.records.len(), 1);
+    assert!(snapshot.damage.unwrap().contains("were not written whole"));
+}
+
+#[test]
+fn aliens_and_later_versions_are_refused_as_a_whole() {
+    assert_eq!(replay(b"\x7fELF nonsense\n"), Err(Alien::NoJournal));
+    assert_eq!(replay(&journal(&[process(record("a", Life::Running))])), Err(Alien::NoJournal));
+    let later = Header { format: FORMAT + 1, ..header() };
+    assert_eq!(replay(&journal(&[Line::Header(Cow::Owned(later))])), Err(Alien::Newer(FORMAT + 1)));
+    let strange = format!(r#"{{"header":{{"format":{},"who":"knows"}}}}"#, FORMAT + 7);
+    let strange = format!("{:08x} {strange}\n", checksum(strange.as_bytes()));
+    assert_eq!(replay(strange.as_bytes()), Err(Alien::Newer(FORMAT + 7)));
+    assert_eq!(replay(b""), Ok(Snapshot::default()));
+}
+
+#[test]
+fn record_of_the_first_version_with_the_least_it_must_have_is_read() {
+    let least = r#"{"process":{"group":"g","name":"n","settings":1,"wanted":false,"life":"stopped","manner":{"signal":15,"wait":10,"stop_group":false,"kill_group":false},"later":"field"}}"#;
+    let line = format!("{:08x} {least}\n", checksum(least.as_bytes()));
+    let text = [journal(&[Line::Header(Cow::Owned(header()))]), line.into_bytes()].concat();
+    let snapshot = replay(&text).unwrap();
+    assert_eq!(snapshot.damage, None);
+    assert_eq!(snapshot.records.values().next().map(|record| record.life), Some(Life::Stopped));
+}
+
+#[test]
+fn file_is_private_locked_and_comes_back_after_a_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let now = crate::clock::now();
+    let (mut journal, found) = Journal::open(&path).unwrap();
+    assert_eq!(found, Ok(Snapshot::default()));
+    assert!(matches!(Journal::open(&path), Err(JournalError::Held(_))));
+    assert!(journal.wants_rewrite(now));
+    assert_eq!(journal.rewrite([Line::Header(Cow::Owned(header()))].into_iter(), now), Outcome::Fine);
+    assert_eq!(journal.append(&process(record("a", Life::Running)), now), Outcome::Fine);
+    assert!(!journal.wants_rewrite(now));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(path.join("journal")).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(journal);
+    let (journal, found) = Journal::open(&path).unwrap();
+    assert_eq!(found.unwrap().records.len(), 1);
+    journal.remove();
+    assert!(!path.exists());
+}
+
+#[test]
+fn journal_grows_only_until_it_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = crate::clock::now();
+    let (mut journal, _) = Journal::open(&dir.path().join("state")).unwrap();
+    journal.rewrite([Line::Header(Cow::Owned(header()))].into_iter(), now);
+    let line = process(record("a", Life::Running));
+    let mut count = 0;
+    while !journal.wants_rewrite(now) {
+        assert_eq!(journal.append(&line, now), Outcome::Fine);
+        count += 1;
+        assert!(count < 10_000, "it never wants to be written anew");
+    }
+    journal.rewrite([Line::Header(Cow::Owned(header())), line].into_iter(), now);
+    assert!(!journal.wants_rewrite(now));
+}
+
+#[test]
+fn directory_that_others_can_write_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = Journal::open(&path).unwrap_err();
+    assert!(error.to_string().ends_with("has mode 777: others can write to it"), "{error}");
+    fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink(dir.path(), &path).unwrap();
+    assert!(matches!(Journal::open(&path), Err(JournalError::System { .. })));
+}
+
+#[test]
+fn alien_file_is_moved_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("journal"), "hello").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let (_journal, found) = Journal::open(dir.path()).unwrap();
+    assert_eq!(found, Err(Alien::NoJournal));
+    assert!(dir.path().join("journal.alien").exists());
+}

@@ -1,0 +1,162 @@
+//! A process as it is written down, and a process made from what was written down.
+//!
+//! Owns which parts of the state machine outlive the daemon, and in which state a process goes on under the next one.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Pid, Process, State, leftovers::Leftovers};
+use crate::{
+    clock::{Moment, Timeline},
+    config::ProgramConfig,
+    journal::record::{self, Due, Life, Past, Stamp},
+};
+
+/// The part of a record that the state machine knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Whether operators want it to run.
+    pub wanted: bool,
+    /// Where it is in its life.
+    pub life: Life,
+    /// The main process.
+    pub pid: Option<Pid>,
+    /// What has been.
+    pub past: Past,
+    /// How it stands with leftovers.
+    pub leftovers: record::Leftovers,
+}
+
+impl Process {
+    /// What is to be remembered.
+    pub fn memory(&self, timeline: Timeline) -> Memory {
+        let due = |at| due(timeline, at);
+        let life = match self.state {
+            State::Stopped => Life::Stopped,
+            State::Spawning => Life::Spawning,
+            State::Starting { up_at, .. } => Life::Starting(due(up_at)),
+            State::Running { .. } => Life::Running,
+            State::Backoff { retry_at } => Life::Backoff(due(retry_at)),
+            State::Stopping { kill_at, .. } => Life::Stopping(due(kill_at)),
+            State::StoppingLeftovers { .. } => Life::Clearing,
+            State::Exited { restart_at } => Life::Exited(restart_at.map(due)),
+            State::Fatal => Life::Fatal,
+            State::Unknown { .. } => Life::Unknown,
+        };
+        let stamp = |at: Moment| Stamp { mono: due(at.mono), unix: nanos(at.unix) };
+        Memory {
+            wanted: self.wanted,
+            life,
+            pid: self.pid(),
+            past: Past {
+                failures: self.failures,
+                spawns: self.spawns,
+                spawned: self.spawned_at.map(stamp),
+                ended: self.ended_at.map(stamp),
+                spawn_error: self.spawn_error.clone(),
+                exit: self.exit,
+            },
+            leftovers: match self.leftovers {
+                Leftovers::None => record::Leftovers::None,
+                Leftovers::Kept => record::Leftovers::Kept,
+                Leftovers::Ending { kill_at, killed: false } => record::Leftovers::Ending(due(kill_at)),
+                Leftovers::Ending { kill_at, killed: true } => record::Leftovers::Killed(due(kill_at)),
+            },
+        }
+    }
+
+    /// A process that goes on where another daemon left it. A life that needs a child and has none is taken for one
+    /// that is about to be spawned; [`Process::resume`] must follow when all processes are in place.
+    pub fn restored(config: Arc<ProgramConfig>, memory: &Memory, timeline: Timeline) -> Self {
+        let at = |due: Due| timeline.from_shared(Duration::from_nanos(due.0));
+        let state = match (memory.life, memory.pid) {
+            (Life::Stopped, _) => State::Stopped,
+            (Life::Starting(up_at), Some(pid)) => State::Starting { pid, up_at: at(up_at) },
+            (Life::Running, Some(pid)) => State::Running { pid },
+            (Life::Stopping(kill_at), Some(pid)) => State::Stopping { pid, kill_at: at(kill_at) },
+            (Life::Unknown, Some(pid)) => State::Unknown { pid },
+            (Life::Backoff(retry_at), _) => State::Backoff { retry_at: at(retry_at) },
+            (Life::Exited(restart_at), _) => State::Exited { restart_at: restart_at.map(at) },
+            (Life::Fatal, _) => State::Fatal,
+            (Life::Clearing | Life::Stopping(_), _) => State::StoppingLeftovers { child: None },
+            (Life::Spawning | Life::Starting(_) | Life::Running | Life::Unknown, _) => State::Spawning,
+        };
+        let moment = |stamp: Stamp| Moment { mono: at(stamp.mono), unix: Duration::from_nanos(stamp.unix) };
+        let past = &memory.past;
+        Self {
+            state,
+            leftovers: match memory.leftovers {
+                record::Leftovers::None => Leftovers::None,
+                record::Leftovers::Kept => Leftovers::Kept,
+                record::Leftovers::Ending(kill_at) => {
+                    Leftovers::Ending { kill_at: at(kill_at), killed: false }
+                }
+                record::Leftovers::Killed(kill_at) => {
+                    Leftovers::Ending { kill_at: at(kill_at), killed: true }
+                }
+            },
+            wanted: memory.wanted,
+            starts_again: memory.wanted && matches!(memory.life, Life::Stopping(_) | Life::Clearing),
+            failures: past.failures,
+            spawned_at: past.spawned.map(moment),
+            ended_at: past.ended.map(moment),
+            spawn_error: past.spawn_error.clone(),
+            exit: past.exit,
+            spawns: past.spawns,
+            ..Self::new(config)
+        }
+    }
+
+    /// Goes on after [`Process::restored`]: what was about to happen when the last daemon died happens now.
+    pub fn resume(&mut self, now: Moment) {
+        match (self.state, self.leftovers) {
+            (State::Spawning, Leftovers::None) => self.request_spawn(now),
+            (State::StoppingLeftovers { .. }, Leftovers::None) => self.enter_stopped(now),
+            (State::Spawning | State::StoppingLeftovers { .. }, Leftovers::Kept) => self.end_leftovers(now),
+            // An operator's restart was cut short between its stop and its start.
+            (State::Stopped, _) if self.wanted => self.begin_start(now),
+            (
+                State::Stopped
+                | State::Spawning
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Backoff { .. }
+                | State::Stopping { .. }
+                | State::StoppingLeftovers { .. }
+                | State::Exited { .. }
+                | State::Fatal
+                | State::Unknown { .. },
+                _,
+            ) => {}
+        }
+    }
+
+    /// Stops the child, and starts another one with the present settings as soon as it is gone.
+    pub fn renew(&mut self, now: Moment) {
+        if self.halted {
+            return;
+        }
+        match self.state {
+            State::Stopped | State::Exited { restart_at: None } | State::Fatal => self.begin_start(now),
+            State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Stopping { .. }
+            | State::StoppingLeftovers { .. }
+            | State::Exited { restart_at: Some(_) }
+            | State::Unknown { .. } => {
+                self.starts_again = true;
+                // Refused while it is being stopped, and where nothing can be done.
+                let _ = self.stop_for(now);
+            }
+        }
+    }
+}
+
+fn due(timeline: Timeline, at: std::time::Instant) -> Due {
+    Due(nanos(timeline.to_shared(at)))
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
