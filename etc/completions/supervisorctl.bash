@@ -23,7 +23,7 @@ _supervisorctl() {
 
     case "${cmd}" in
         supervisorctl)
-            opts="-c -h -i -s -u -p -r -v --configuration --help --interactive --serverurl --username --password --history_file --version --format --completions --man EOF add avail clear events exit fg help maintail open pid quit reload remove reopen reread restart shutdown signal start status stop tail update version watch"
+            opts="-c -h -i -s -u -p -r -v --configuration --help --interactive --serverurl --username --password --history_file --version --format --completions --man EOF add avail clear events exit fg help maintail open pid quit reload remove reopen reread restart shutdown signal start status stop tail update upgrade version watch"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -75,6 +75,11 @@ impl Client {
         }
     }
 
+    /// Whether nothing can be asked any more over this connection.
+    pub fn has_ended(&self) -> bool {
+        self.driver.is_finished()
+    }
+
     /// What a failure really was: a call that met an ended connection does not know why it ended.
     pub async fn explain(&mut self, failure: Failure) -> Failure {
         if !matches!(failure, Failure::Broken(Broken::Lost(_))) || !self.driver.is_finished() {
@@ -337,6 +342,13 @@ impl fmt::Display for Broken {
             }
             Self::Reported(message) => f.write_str(message),
         }
+    }
+}
+
+impl Failure {
+    /// Whether the daemon ended a stream because it is being replaced in place: what was asked can be asked again.
+    pub fn is_upgrade(&self) -> bool {
+        matches!(self, Self::Refused { reason: Reason::Upgrading, .. })
     }
 }
 

@@ -39,6 +39,7 @@ pub fn topic(verb: Verb) -> &'static str {
         Verb::Update => UPDATE,
         Verb::Version => "version\t\t\tShow the version of the remote supervisord process",
         Verb::Reopen => "reopen\t\t\tClose and open all log files again (for logrotate)",
+        Verb::Upgrade => UPGRADE,
         Verb::Watch => WATCH,
         Verb::Eof => "",
     }
@@ -123,6 +124,12 @@ const TAIL: &str = concat!(
     "tail <name> stderr\tlast 1600 *bytes* of process stderr"
 );
 
+const UPGRADE: &str = concat!(
+    "upgrade\t\t\tReplace supervisord in place by its binary as it is now; programs go on\n",
+    "reload --keep\t\tThe same, then applies the configuration as update does\n",
+    "Nothing is changed when the new binary cannot take over."
+);
+
 const UPDATE: &str = concat!(
     "update\t\t\tReload config and add/remove as necessary, and will restart affected programs\n",
     "update all\t\tReload config and add/remove as necessary, and will restart affected programs\n",
@@ -138,11 +145,13 @@ const WATCH: &str = concat!(
 pub const ACTIONS: &str = "\
 ACTIONS
  add avail clear events exit fg help maintail open pid quit reload remove reopen reread restart shutdown signal start
- status stop tail update version watch; `help ACTION` tells more about each.
+ status stop tail update upgrade version watch; `help ACTION` tells more about each.
 
  Processes are named NAME, GROUP:NAME, GROUP:* or all; NAME and GROUP may hold the wildcards *, ? and [...].
  Every action takes --format json. `status --long` shows all that is known about each process. `watch` prints a line
  whenever a process changes its state, `events` one for every event. `reopen` closes and opens all log files again.
+ `upgrade` replaces supervisord in place by its binary as it is now; programs go on. `reload --keep` does the same and
+ then applies the configuration as `update` does.
 ";
 
 /// What `--help` prints, `program` being the name it was called by.
@@ -178,7 +187,9 @@ actions.
 Beyond these: \"status --long\" shows all that is known about each process,
 \"watch [name ...]\" prints a line whenever a process changes its state,
 \"events [type ...]\" one for every event that event listeners get,
-\"reopen\" closes and opens all log files again.  Names of processes and groups
+\"reopen\" closes and opens all log files again, \"upgrade\" replaces supervisord
+in place while programs go on, \"reload --keep\" too and applies the configuration.
+Names of processes and groups
 may hold the wildcards *, ? and [...].
 "
     )

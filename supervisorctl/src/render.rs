@@ -437,6 +437,7 @@ impl Done<'_> {
             | Reason::Unspecified
             | Reason::AlreadyAdded
             | Reason::StillRunning
+            | Reason::Upgrading
             | Reason::CannotReread => match self.result.description.as_str() {
                 "" => "failed",
                 description => description,

@@ -101,6 +101,13 @@ impl Session {
     /// # Errors
     /// When there is no connection to be had.
     pub async fn rpc(&mut self) -> Result<Rpc, ConnectError> {
+        if let Some(client) = &self.client {
+            // What the daemon said meanwhile is read now; it may have been replaced and have sent us off.
+            tokio::task::yield_now().await;
+            if client.has_ended() {
+                self.client = None;
+            }
+        }
         if self.client.is_none() {
             self.client = Some(Client::connect(&self.daemon.url, self.daemon.credentials.as_ref()).await?);
         }

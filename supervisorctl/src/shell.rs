@@ -211,7 +211,9 @@ fn subject(line: &str) -> Subject {
             | Verb::Reload,
         )
         | None => Subject::Nothing,
-        Some(Verb::Reopen | Verb::Reread | Verb::Shutdown | Verb::Version) => Subject::Nothing,
+        Some(Verb::Reopen | Verb::Reread | Verb::Shutdown | Verb::Upgrade | Verb::Version) => {
+            Subject::Nothing
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Args {
     pub overrides: Overrides,
     /// What to do with the configuration.
     pub task: Task,
+    /// The format of the state that [`Task::CheckHandover`] is about, as given.
+    pub handover_format: String,
     /// Whether warnings about the configuration are errors.
     pub strict: bool,
     /// How children are created; `None` = as the kernel allows.
@@ -65,6 +67,8 @@ pub enum Task {
     Check,
     /// Print the effective configuration as JSON.
     DumpConfig,
+    /// Say whether the state on standard input can be taken over.
+    CheckHandover,
 }
 
 /// How children are created.
@@ -130,6 +134,7 @@ impl Args {
             configuration: None,
             overrides: Overrides::default(),
             task: Task::Supervise,
+            handover_format: String::new(),
             strict: false,
             spawn_method: None,
         }
@@ -145,6 +150,10 @@ impl Args {
             Id::DumpConfig => {
                 one_of(found, &["json"])?;
                 self.task = Task::DumpConfig;
+            }
+            Id::CheckHandover => {
+                self.task = Task::CheckHandover;
+                self.handover_format = found.value.to_owned();
             }
             Id::SpawnMethod => {
                 let method = one_of(found, &["clone", "fork"])?;
@@ -218,7 +227,8 @@ fn page(found: &getopt::Found<'_>, argv0: &str) -> Result<Option<String>, UsageE
         | Id::Check
         | Id::Strict
         | Id::DumpConfig
-        | Id::SpawnMethod => Ok(None),
+        | Id::SpawnMethod
+        | Id::CheckHandover => Ok(None),
     }
 }
 

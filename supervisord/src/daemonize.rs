@@ -8,7 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -228,6 +228,16 @@ impl Pidfile {
             write_pid(&file, metadata.is_file()).map_err(unwritable)?;
             return Ok(Self { path: path.to_owned(), file });
         }
+    }
+
+    /// Goes on with the pidfile, and its lock, of the image of this daemon before this one.
+    pub fn inherited(path: PathBuf, file: OwnedFd) -> Self {
+        Self { path, file: file.into() }
+    }
+
+    /// The open file that holds the lock.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Its path.

@@ -12,6 +12,7 @@ use crate::{
         load::{self, Inputs, Loaded, ThisMachine},
     },
     daemonize::{self, Readiness, Role, USAGE_STATUS, Verdict},
+    handover::{self, Handover, Origin},
     log::Backlog,
     notify::ServiceManager,
     startup::{self, ReadySignal, Start, StartError},
@@ -25,6 +26,77 @@ impl From<Ended> for ExitCode {
     fn from(ended: Ended) -> Self {
         Self::from(ended.0)
     }
+}
+
+/// What a start is given beside command line and configuration.
+#[derive(Debug)]
+pub struct Launch {
+    /// Whom to tell that the daemon is ready.
+    pub ready: ReadySignal,
+    /// What was started.
+    pub origin: Origin,
+    /// The image of this daemon before this one, if there was one.
+    pub predecessor: Option<Handover>,
+}
+
+/// What an image of this daemon before this one has left to us.
+///
+/// # Errors
+/// [`Ended`] when it left something that cannot be understood: its check must have said so before.
+pub fn predecessor() -> Result<Option<Handover>, Ended> {
+    Handover::take().map_err(|error| {
+        complain(&format!("Error: {error}\n"));
+        Ended(1)
+    })
+}
+
+/// Which file this process was started from.
+///
+/// # Errors
+/// [`Ended`] when neither its name nor its directory can be told.
+pub fn origin() -> Result<Origin, Ended> {
+    Origin::of_this_process().map_err(|error| {
+        complain(&format!("Error: cannot determine the working directory and the binary: {error}\n"));
+        Ended(USAGE_STATUS)
+    })
+}
+
+/// Goes on where the image before this one left off. When a step fails, that image is executed again: the programs
+/// run, and only it can supervise them.
+///
+/// # Errors
+/// [`Ended`] when there is no way back either.
+pub fn succeed<F>(predecessor: Handover, driver: F) -> Result<ExitCode, Ended>
+where
+    F: AsyncFnOnce(Start) -> ExitCode,
+{
+    let (origin, failed) =
+        (predecessor.state.origin.clone(), |_: Ended| "its start fails as shown on stderr");
+    let prepared = env::set_current_dir(&origin.directory)
+        .map_err(|error| format!("cannot return to {}: {error}", origin.directory.display()))
+        .and_then(|()| {
+            let args = command_line().map_err(|ended| failed(ended).to_owned())?;
+            let loaded = configuration(&args).map_err(|ended| failed(ended).to_owned())?;
+            let manager = ServiceManager::take_from_environment().unwrap_or_default();
+            Ok((args, loaded, manager))
+        });
+    match prepared {
+        Ok((args, loaded, manager)) => {
+            let ready = ReadySignal::new(Readiness::foreground(), manager);
+            run(loaded, args, Launch { ready, origin, predecessor: Some(predecessor) }, driver)
+        }
+        Err(problem) => Err(give_up(&predecessor, &problem)),
+    }
+}
+
+/// Executes the image before this one again; returns only when that fails too.
+pub fn give_up(predecessor: &Handover, problem: &str) -> Ended {
+    let error = predecessor.go_back(problem);
+    complain(&format!(
+        "Error: supervisord cannot take over from version {} ({problem}) and cannot go back to it ({error})\n",
+        predecessor.state.version
+    ));
+    Ended(1)
 }
 
 /// Reads the command line of this process.
@@ -89,6 +161,10 @@ pub fn configuration(args: &Args) -> Result<Loaded, Ended> {
             print(&format!("{}: no errors\n", loaded.path.display()));
         }
         Task::DumpConfig => print(&dump(&loaded)),
+        Task::CheckHandover => {
+            let answer = handover::answer(&args.handover_format, &loaded.config);
+            print(&answer.map_err(|problem| refused(format!("{problem}\n")))?);
+        }
     }
     Err(Ended(0))
 }
@@ -161,23 +237,30 @@ pub fn detach(loaded: &Loaded, manager: ServiceManager) -> Result<ReadySignal, E
 ///
 /// # Errors
 /// [`Ended`] when the start fails.
-pub fn run<F>(loaded: Loaded, args: Args, mut ready: ReadySignal, driver: F) -> Result<ExitCode, Ended>
+pub fn run<F>(loaded: Loaded, args: Args, launch: Launch, driver: F) -> Result<ExitCode, Ended>
 where
     F: AsyncFnOnce(Start) -> ExitCode,
 {
     let argv0 = args.argv0.clone();
     let backlog = backlog(&loaded);
+    let Launch { mut ready, origin, mut predecessor } = launch;
     // The runtime starts no thread. It comes first, because a failed start must be told from one place.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let prepared = runtime.map_err(StartError::Runtime).and_then(|runtime| {
         let inside = runtime.enter();
-        let start = startup::prepare(loaded, args, backlog, &mut ready)?;
+        let start = match &mut predecessor {
+            Some(_) => startup::succeed(loaded, args, backlog, (&mut ready, origin), &mut predecessor)?,
+            None => startup::prepare(loaded, args, backlog, (&mut ready, origin))?,
+        };
         drop(inside);
         Ok((runtime, start))
     });
     match prepared {
         Ok((runtime, start)) => Ok(runtime.block_on(driver(start))),
         Err(error) => {
+            if let Some(predecessor) = &predecessor {
+                give_up(predecessor, &error.to_string());
+            }
             ready.failed(&error, &argv0);
             Err(Ended(error.status()))
         }

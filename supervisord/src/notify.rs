@@ -3,7 +3,7 @@
 //! The variable is taken out of the environment at start: a program must not speak for the daemon.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     os::{
         linux::net::SocketAddrExt,
@@ -18,10 +18,15 @@ use sd_notify::NotifyState;
 
 use crate::os::environment;
 
+/// Where the service manager listens.
+const VARIABLE: &str = "NOTIFY_SOCKET";
+
 /// The service manager, if there is one. A message that it does not take is logged at DEBG and lost.
 #[derive(Debug, Clone, Default)]
 pub struct ServiceManager {
     address: Option<SocketAddr>,
+    /// The address as the variable said it.
+    name: Option<OsString>,
 }
 
 impl ServiceManager {
@@ -30,8 +35,14 @@ impl ServiceManager {
     /// # Errors
     /// When threads exist, or the variable names no possible socket.
     pub fn take_from_environment() -> io::Result<Self> {
-        let address = environment::take("NOTIFY_SOCKET")?.map(|name| address(&name)).transpose()?;
-        Ok(Self { address })
+        let name = environment::take(VARIABLE)?;
+        let address = name.as_deref().map(address).transpose()?;
+        Ok(Self { address, name })
+    }
+
+    /// The variable for another image of the daemon, if there is a service manager.
+    pub fn variable(&self) -> Option<(&'static str, OsString)> {
+        self.name.clone().map(|name| (VARIABLE, name))
     }
 
     /// The daemon serves; its main process is this one.
@@ -89,7 +100,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let manager = ServiceManager { address: Some(address(path.as_os_str()).unwrap()) };
+        let manager = ServiceManager { address: Some(address(path.as_os_str()).unwrap()), name: None };
         manager.ready();
         assert_eq!(received(&socket), format!("READY=1\nMAINPID={}\n", std::process::id()));
         manager.reloading();
@@ -102,7 +113,8 @@ mod tests {
     fn abstract_sockets_are_understood() {
         let name = format!("supervisord-test-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        ServiceManager { address: Some(address(OsStr::new(&format!("@{name}"))).unwrap()) }.stopping();
+        let address = address(OsStr::new(&format!("@{name}"))).unwrap();
+        ServiceManager { address: Some(address), name: None }.stopping();
         assert_eq!(received(&socket), "STOPPING=1\n");
     }
 

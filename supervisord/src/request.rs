@@ -113,6 +113,21 @@ pub enum Request {
     Shutdown(Answer<()>),
     /// Stop everything and start anew.
     Reload(Answer<()>),
+    /// Execute the daemon's binary anew, in place; whether the configuration is to be applied then, as by an update.
+    Upgrade(Answer<Upgraded>, bool),
+}
+
+/// The daemon is about to be replaced in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgraded {
+    /// Its pid, before and after.
+    pub pid: i32,
+    /// Version before.
+    pub from: String,
+    /// Version after.
+    pub to: String,
+    /// What [`DaemonInfo::generation`] is when it has been replaced.
+    pub generation: u32,
 }
 
 /// Which processes to list.
@@ -150,6 +165,10 @@ pub struct DaemonInfo {
     pub configuration_file: PathBuf,
     /// What works worse than it should.
     pub warnings: Vec<String>,
+    /// How often it was replaced in place.
+    pub generation: u32,
+    /// Why the last attempt to replace it failed after it had been announced.
+    pub upgrade_problem: Option<String>,
 }
 
 /// One supervised process.

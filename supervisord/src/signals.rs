@@ -5,7 +5,11 @@
 //! SIGPIPE is ignored by Rust's start-up code, and every other signal keeps its default action. The handlers are
 //! explicit, so they also work for a daemon that is process 1, where the kernel drops signals without a handler.
 
-use std::{fmt, io};
+use std::{
+    fmt, io,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -16,6 +20,8 @@ pub enum DaemonSignal {
     Terminate(Termination),
     /// Read the configuration again and start anew: HUP.
     Hangup,
+    /// Execute the binary anew, in place: USR1. Supervisor dies of it.
+    Upgrade,
     /// Close and open all log files: USR2.
     ReopenLogs,
     /// A child changed state: CHLD. Several deaths may be one signal.
@@ -52,7 +58,22 @@ pub struct Signals {
     hangup: Signal,
     child: Signal,
     reopen: Signal,
-    unused: Signal,
+    upgrade: Signal,
+}
+
+impl DaemonSignal {
+    /// The number of a signal that asks for this.
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Terminate(Termination::Term) => nix::libc::SIGTERM,
+            Self::Terminate(Termination::Int) => nix::libc::SIGINT,
+            Self::Terminate(Termination::Quit) => nix::libc::SIGQUIT,
+            Self::Hangup => nix::libc::SIGHUP,
+            Self::Upgrade => nix::libc::SIGUSR1,
+            Self::ReopenLogs => nix::libc::SIGUSR2,
+            Self::ChildExited => nix::libc::SIGCHLD,
+        }
+    }
 }
 
 impl Signals {
@@ -70,32 +91,34 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             child: signal(SignalKind::child())?,
             reopen: signal(SignalKind::user_defined2())?,
-            unused: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined1())?,
         })
+    }
+
+    /// A signal that has come and was not yet returned.
+    pub fn take_waiting(&mut self) -> Option<DaemonSignal> {
+        let mut context = Context::from_waker(Waker::noop());
+        match pin!(self.next()).poll(&mut context) {
+            Poll::Ready(signal) => Some(signal),
+            Poll::Pending => None,
+        }
     }
 
     /// The next signal. Equal signals that came while nobody waited are one.
     ///
     /// Cancel-safe: a signal is taken only by the call that returns it.
     pub async fn next(&mut self) -> DaemonSignal {
-        loop {
-            // Each branch is cancel-safe (`Signal::recv`). Biased, so that an exit request is never starved by
-            // a storm of children.
-            let received = tokio::select! {
-                biased;
-                _ = self.term.recv() => DaemonSignal::Terminate(Termination::Term),
-                _ = self.int.recv() => DaemonSignal::Terminate(Termination::Int),
-                _ = self.quit.recv() => DaemonSignal::Terminate(Termination::Quit),
-                _ = self.hangup.recv() => DaemonSignal::Hangup,
-                _ = self.reopen.recv() => DaemonSignal::ReopenLogs,
-                _ = self.child.recv() => DaemonSignal::ChildExited,
-                // Without a handler it would kill the daemon, as it kills Supervisor.
-                _ = self.unused.recv() => {
-                    crate::blat!("received SIGUSR1 indicating nothing");
-                    continue;
-                }
-            };
-            return received;
+        // Each branch is cancel-safe (`Signal::recv`). Biased, so that an exit request is never starved by
+        // a storm of children.
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => DaemonSignal::Terminate(Termination::Term),
+            _ = self.int.recv() => DaemonSignal::Terminate(Termination::Int),
+            _ = self.quit.recv() => DaemonSignal::Terminate(Termination::Quit),
+            _ = self.hangup.recv() => DaemonSignal::Hangup,
+            _ = self.reopen.recv() => DaemonSignal::ReopenLogs,
+            _ = self.child.recv() => DaemonSignal::ChildExited,
+            _ = self.upgrade.recv() => DaemonSignal::Upgrade,
         }
     }
 }
@@ -116,6 +139,7 @@ mod tests {
             (Number::SIGQUIT, DaemonSignal::Terminate(Termination::Quit)),
             (Number::SIGHUP, DaemonSignal::Hangup),
             (Number::SIGUSR2, DaemonSignal::ReopenLogs),
+            (Number::SIGUSR1, DaemonSignal::Upgrade),
         ];
         for (number, expected) in table {
             raise(number).unwrap();
@@ -128,7 +152,6 @@ mod tests {
             };
             assert_eq!(received, expected);
         }
-        raise(Number::SIGUSR1).unwrap();
         raise(Number::SIGCHLD).unwrap();
         assert_eq!(signals.next().await, DaemonSignal::ChildExited);
     }

@@ -4,7 +4,7 @@
 //! is locked before anything is touched that a living daemon may use, so a second daemon of the same configuration
 //! leaves the first one's logs, sockets and pidfile alone.
 
-use std::{env, io};
+use std::{env, io, path::Path};
 
 use nix::sys::stat::{Mode, umask};
 
@@ -15,6 +15,7 @@ use crate::{
     crit,
     daemonize::{Pidfile, PidfileError, Readiness, USAGE_STATUS},
     driver::DriverError,
+    handover::{self, Handover, Origin, Socket},
     log::{ActivityLog, Backlog, LogError},
     notify::ServiceManager,
     os::{
@@ -45,6 +46,12 @@ pub struct Start {
     pub socket_files: SocketFiles,
     /// Whom to tell that the daemon is ready.
     pub ready: ReadySignal,
+    /// What was started.
+    pub origin: Origin,
+    /// Whether it has left its terminal.
+    pub detached: bool,
+    /// The image of this daemon before this one, whose programs are to go on. Signals are held until they do.
+    pub predecessor: Option<Handover>,
 }
 
 /// Whom to tell that the daemon is ready: the process that the user started, and the service manager.
@@ -96,6 +103,9 @@ pub enum StartError {
     /// A signal cannot be handled.
     #[error("cannot install signal handlers: {0}")]
     Signals(#[source] io::Error),
+    /// The daemon is replaced in place and would become another user.
+    #[error("{0}")]
+    OtherUser(String),
     /// The loop cannot begin.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -105,7 +115,7 @@ impl StartError {
     /// The exit status, as Supervisor's.
     pub fn status(&self) -> u8 {
         match self {
-            Self::User(_) | Self::Pidfile(_) | Self::Listen(_) => USAGE_STATUS,
+            Self::User(_) | Self::Pidfile(_) | Self::Listen(_) | Self::OtherUser(_) => USAGE_STATUS,
             Self::Log(_) | Self::Runtime(_) | Self::Signals(_) | Self::Driver(_) => 1,
         }
     }
@@ -114,6 +124,13 @@ impl StartError {
 /// Files of unix sockets, removed when dropped if they are still ours.
 #[derive(Debug, Default)]
 pub struct SocketFiles(Vec<SocketFile>);
+
+impl SocketFiles {
+    /// The file of the socket at `path`.
+    pub fn find(&self, path: &Path) -> Option<&SocketFile> {
+        self.0.iter().find(|file| file.path == path)
+    }
+}
 
 impl Drop for SocketFiles {
     fn drop(&mut self) {
@@ -134,7 +151,7 @@ pub fn prepare(
     loaded: Loaded,
     args: Args,
     mut backlog: Backlog,
-    ready: &mut ReadySignal,
+    (ready, origin): (&mut ReadySignal, Origin),
 ) -> Result<Start, StartError> {
     let config = &loaded.config;
     become_user(&config.daemon, &mut backlog)?;
@@ -154,13 +171,148 @@ pub fn prepare(
         clean_up_logs(&config.daemon);
     }
     let (endpoints, socket_files) = open_servers(&config.servers)?;
-    if ready.launcher.is_detached() {
+    let detached = ready.launcher.is_detached();
+    if detached {
+        tracing::info!("daemonizing the supervisord process");
         settle(&config.daemon);
     }
     if pidfile.is_some() {
         tracing::info!("supervisord started with pid {}", std::process::id());
     }
-    Ok(Start { loaded, args, log, pidfile, signals, endpoints, socket_files, ready: std::mem::take(ready) })
+    Ok(Start {
+        loaded,
+        args,
+        log,
+        pidfile,
+        signals,
+        endpoints,
+        socket_files,
+        ready: std::mem::take(ready),
+        origin,
+        detached,
+        predecessor: None,
+    })
+}
+
+/// The same for a daemon that was replaced in place: user, log, pidfile and sockets are there already. `predecessor` is
+/// taken if the start succeeds, else the way back to it is open.
+///
+/// # Errors
+/// The first step that fails.
+pub fn succeed(
+    loaded: Loaded,
+    args: Args,
+    mut backlog: Backlog,
+    (ready, origin): (&mut ReadySignal, Origin),
+    predecessor: &mut Option<Handover>,
+) -> Result<Start, StartError> {
+    let config = &loaded.config;
+    handover::refuse_other_user(&config.daemon).map_err(StartError::OtherUser)?;
+    raise_limits(&config.daemon, &mut backlog);
+    let log = ActivityLog::open(&config.daemon)?;
+    log.install()?;
+    let signals = Signals::install().map_err(StartError::Signals)?;
+    backlog.emit();
+    let handover = predecessor.as_ref().expect("the caller has seen it");
+    // From here on nothing fails as a whole: what cannot be had is said and done without.
+    let pidfile = succeed_pidfile(&config.daemon, handover);
+    let (endpoints, socket_files) = succeed_servers(&config.servers, handover);
+    let detached = handover.state.detached;
+    if detached {
+        settle(&config.daemon);
+    }
+    Ok(Start {
+        loaded,
+        args,
+        log,
+        pidfile,
+        signals,
+        endpoints,
+        socket_files,
+        ready: std::mem::take(ready),
+        origin,
+        detached,
+        predecessor: predecessor.take(),
+    })
+}
+
+/// The pidfile that is there, with its lock; another one if the configuration now names it.
+fn succeed_pidfile(config: &DaemonConfig, handover: &Handover) -> Option<Pidfile> {
+    let old = handover.state.pidfile.as_ref().and_then(|(path, number)| {
+        let file = handover.duplicate(*number).ok()?;
+        Some(Pidfile::inherited(path.clone(), file))
+    });
+    if old.as_ref().is_some_and(|old| old.path() == config.pidfile) {
+        return old;
+    }
+    match Pidfile::acquire(&config.pidfile) {
+        // The old one is removed.
+        Ok(new) => Some(new),
+        Err(error) => {
+            crit!("{error}");
+            old
+        }
+    }
+}
+
+/// The listening sockets that are there, others for sections that are new. What is no longer configured is closed.
+fn succeed_servers(servers: &[ServerConfig], handover: &Handover) -> (Vec<Endpoint>, SocketFiles) {
+    let mut files = SocketFiles::default();
+    let mut endpoints = Vec::with_capacity(servers.len());
+    let mut kept = Vec::new();
+    for server in servers {
+        let carried =
+            handover.state.sockets.iter().find(|socket| is_same_place(&socket.listen, &server.listen));
+        let listener = match carried.and_then(|socket| succeed_listener(socket, handover)) {
+            Some(listener) => {
+                if let Some(file) = carried.and_then(|socket| socket.file.clone()) {
+                    kept.push(file.path.clone());
+                    grant_access(server);
+                    files.0.push(file);
+                }
+                Ok(listener)
+            }
+            None => open_server(server, &mut files),
+        };
+        match listener {
+            Ok(listener) => endpoints.push(Endpoint::new(server, listener)),
+            Err(error) => tracing::error!("no client can connect to [{}]: {error}", server.section),
+        }
+    }
+    let gone = handover.state.sockets.iter().filter_map(|socket| socket.file.clone());
+    drop(SocketFiles(gone.filter(|file| !kept.contains(&file.path)).collect()));
+    (endpoints, files)
+}
+
+/// Whether a socket that listens at `one` serves a section that wants `other`.
+fn is_same_place(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Unix { path: one, .. }, Listen::Unix { path: other, .. }) => one == other,
+        (Listen::Inet { .. }, Listen::Inet { .. }) => one == other,
+        (Listen::Unix { .. } | Listen::Inet { .. }, Listen::Unix { .. } | Listen::Inet { .. }) => false,
+    }
+}
+
+/// The socket as a listener; `None` when somebody has removed or replaced its file, so that it must be made anew.
+fn succeed_listener(socket: &Socket, handover: &Handover) -> Option<Listener> {
+    if socket.file.as_ref().is_some_and(|file| !file.is_there()) {
+        return None;
+    }
+    let fd = handover.duplicate(socket.fd).ok()?;
+    Some(match socket.listen {
+        Listen::Unix { .. } => Listener::Unix(fd.into()),
+        Listen::Inet { .. } => Listener::Tcp(fd.into()),
+    })
+}
+
+/// Gives the file of a unix socket the owner and mode that the configuration now wants.
+fn grant_access(server: &ServerConfig) {
+    let Listen::Unix { path, mode, owner } = &server.listen else { return };
+    match listen::set_access(path, path, Access { mode: *mode, owner: *owner }) {
+        Ok(None) => {}
+        Ok(Some(refused)) => tracing::warn!("{refused}"),
+        Err(error) => tracing::warn!("{error}"),
+    }
 }
 
 /// Becomes the configured user for good.
@@ -218,11 +370,7 @@ pub fn open_servers(servers: &[ServerConfig]) -> Result<(Vec<Endpoint>, SocketFi
         if server.credentials.is_none() {
             crit!("Server '{}' running without any HTTP authentication checking", server.section);
         }
-        endpoints.push(Endpoint {
-            listener,
-            credentials: server.credentials.clone(),
-            section: server.section.clone(),
-        });
+        endpoints.push(Endpoint::new(server, listener));
     }
     Ok((endpoints, files))
 }
@@ -247,7 +395,6 @@ fn open_server(server: &ServerConfig, files: &mut SocketFiles) -> Result<Listene
 
 /// Working directory and umask, which only a detached daemon takes, as Supervisor's.
 fn settle(config: &DaemonConfig) {
-    tracing::info!("daemonizing the supervisord process");
     if let Some(directory) = &config.directory {
         let shown = repr(&directory.to_string_lossy());
         match env::set_current_dir(directory) {

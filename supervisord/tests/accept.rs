@@ -49,6 +49,7 @@ impl Fixture {
             listener,
             credentials: credentials.clone(),
             section: section.to_owned(),
+            listen: supervisord::config::Listen::Inet { host: "localhost".to_owned(), port },
         };
         let endpoints = vec![
             endpoint(Listener::Unix(unix), "unix_http_server"),

@@ -145,6 +145,23 @@ impl Daemon {
         self.pid = Some(innermost_daemon(outer).expect("supervisord runs below what was started"));
     }
 
+    /// Starts the daemon in the foreground from a copy of the binary, `$DIR/supervisord`, which a test may replace.
+    pub fn launch_copy(&mut self) {
+        let program = self.path("supervisord");
+        copy_program(&binary("supervisord"), &program);
+        let mut command = self.command(&program);
+        command.arg("-n").arg("-c").arg(self.config_file());
+        self.run(command);
+    }
+
+    /// Puts a file in the place of that copy, as a package upgrade does: the old one stays what runs.
+    pub fn replace_copy(&self, content: &[u8], mode: u32) {
+        let new = self.path("supervisord.new");
+        fs::write(&new, content).expect("writing the new binary");
+        set_mode(&new, mode);
+        fs::rename(new, self.path("supervisord")).expect("replacing the binary");
+    }
+
     /// Starts the daemon in the foreground as another user, and gives that user the directory.
     pub fn launch_as(&mut self, uid: u32) {
         let program = self.path("supervisord");

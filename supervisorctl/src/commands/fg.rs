@@ -1,12 +1,11 @@
 //! `fg`.
 
 use supervisor_proto::v1::{
-    Channel, FollowLogRequest, ListProcessesRequest, LogChunk, LogSource, Process, ProcessState, Reason,
-    WriteStdinRequest,
+    Channel, ListProcessesRequest, LogSource, Process, ProcessState, Reason, WriteStdinRequest,
 };
 use tonic::Streaming;
 
-use super::{Verb, tail::BACKLOG};
+use super::{Verb, tail::Following};
 use crate::{
     client::{Failure, Rpc},
     help,
@@ -65,7 +64,7 @@ fn refuse(session: &mut Session, reason: &str, message: &str) {
 /// What happens while the terminal is connected.
 enum Event {
     /// The process wrote this.
-    Output(LogChunk),
+    Output(Vec<u8>),
     /// The process changed its state.
     State(ProcessState),
     /// The user typed this line.
@@ -76,8 +75,8 @@ enum Event {
 
 /// The streams that a process sends while it is in the foreground.
 struct Foreground {
-    stdout: Option<Streaming<LogChunk>>,
-    stderr: Option<Streaming<LogChunk>>,
+    stdout: Option<Following>,
+    stderr: Option<Following>,
     states: Streaming<Process>,
 }
 
@@ -87,15 +86,21 @@ async fn connect(session: &mut Session, rpc: &mut Rpc, name: &str) -> Result<(),
     let mut foreground = Foreground {
         stdout: follow(rpc, name, Channel::Stdout).await?,
         stderr: follow(rpc, name, Channel::Stderr).await?,
-        states: rpc
-            .watch_processes(ListProcessesRequest { names: vec![name.to_owned()] })
-            .await?
-            .into_inner(),
+        states: states(rpc, name).await?,
     };
     loop {
         session.flush();
-        match foreground.next(session).await? {
-            Event::Output(chunk) => session.write(&chunk.data),
+        let event = match foreground.next(session).await {
+            Err(failure) if failure.is_upgrade() => {
+                session.disconnect();
+                *rpc = session.rpc().await?;
+                foreground.go_on(rpc, name).await?;
+                continue;
+            }
+            event => event?,
+        };
+        match event {
+            Event::Output(data) => session.write(&data),
             Event::State(ProcessState::Running) => {}
             Event::State(_ended) => {
                 foreground.drain(session).await;
@@ -123,18 +128,32 @@ async fn connect(session: &mut Session, rpc: &mut Rpc, name: &str) -> Result<(),
     }
 }
 
+/// The news of the process.
+async fn states(rpc: &mut Rpc, name: &str) -> Result<Streaming<Process>, Failure> {
+    let request = ListProcessesRequest { names: vec![name.to_owned()] };
+    Ok(rpc.watch_processes(request).await?.into_inner())
+}
+
 /// The output of one stream; `None` when it is not kept in a file.
-async fn follow(rpc: &mut Rpc, name: &str, channel: Channel) -> Result<Option<Streaming<LogChunk>>, Failure> {
+async fn follow(rpc: &mut Rpc, name: &str, channel: Channel) -> Result<Option<Following>, Failure> {
     let source = LogSource { process: name.to_owned(), channel: channel.into() };
-    let request = FollowLogRequest { source: Some(source), backlog: BACKLOG };
-    match rpc.follow_log(request).await.map_err(Failure::from) {
-        Ok(chunks) => Ok(Some(chunks.into_inner())),
+    match Following::begin(rpc, source).await {
+        Ok(following) => Ok(Some(following)),
         Err(Failure::Refused { .. }) => Ok(None),
         Err(failure) => Err(failure),
     }
 }
 
 impl Foreground {
+    /// Goes on with the next image of the daemon.
+    async fn go_on(&mut self, rpc: &mut Rpc, name: &str) -> Result<(), Failure> {
+        for following in self.stdout.iter_mut().chain(&mut self.stderr) {
+            following.go_on(rpc).await?;
+        }
+        self.states = states(rpc, name).await?;
+        Ok(())
+    }
+
     /// The next event. Each branch is cancel-safe: a message or line that was not delivered stays.
     async fn next(&mut self, session: &mut Session) -> Result<Event, Failure> {
         loop {
@@ -165,7 +184,7 @@ impl Foreground {
                 () = tokio::time::sleep(LAST_WORDS) => return,
             };
             match chunk {
-                Ok(Some(chunk)) => session.write(&chunk.data),
+                Ok(Some(data)) => session.write(&data),
                 Ok(None) | Err(_) => return,
             }
         }
@@ -173,9 +192,9 @@ impl Foreground {
 }
 
 /// The next chunk of a stream; waits for ever when there is no stream.
-async fn next_chunk(stream: &mut Option<Streaming<LogChunk>>) -> Result<Option<LogChunk>, Failure> {
+async fn next_chunk(stream: &mut Option<Following>) -> Result<Option<Vec<u8>>, Failure> {
     match stream {
-        Some(stream) => Ok(stream.message().await?),
+        Some(stream) => stream.next().await,
         None => std::future::pending().await,
     }
 }

@@ -25,6 +25,7 @@ mod status;
 mod stop;
 mod tail;
 mod update;
+mod upgrade;
 mod version;
 mod watch;
 
@@ -69,7 +70,7 @@ verbs! {
     Eof "EOF", Add "add", Avail "avail", Clear "clear", Events "events", Exit "exit", Fg "fg", Help "help", Maintail "maintail",
     Open "open", Pid "pid", Quit "quit", Reload "reload", Remove "remove", Reopen "reopen", Reread "reread",
     Restart "restart", Shutdown "shutdown", Signal "signal", Start "start", Status "status", Stop "stop",
-    Tail "tail", Update "update", Version "version", Watch "watch",
+    Tail "tail", Update "update", Upgrade "upgrade", Version "version", Watch "watch",
 }
 
 impl Verb {
@@ -90,9 +91,8 @@ impl Verb {
             | Self::Signal => true,
             Self::Start | Self::Status | Self::Stop | Self::Tail | Self::Version | Self::Watch => true,
             Self::Eof | Self::Add | Self::Avail | Self::Exit | Self::Help | Self::Open | Self::Quit => false,
-            Self::Reload | Self::Remove | Self::Reopen | Self::Reread | Self::Shutdown | Self::Update => {
-                false
-            }
+            Self::Reload | Self::Remove | Self::Reopen | Self::Reread => false,
+            Self::Shutdown | Self::Update | Self::Upgrade => false,
         }
     }
 }
@@ -259,6 +259,7 @@ async fn perform(session: &mut Session, verb: Verb, arg: &str) -> Result<Flow, F
         Verb::Stop => stop::run(session, arg).await?,
         Verb::Tail => tail::run(session, arg).await?,
         Verb::Update => update::run(session, arg).await?,
+        Verb::Upgrade => upgrade::run(session, arg).await?,
         Verb::Version => version::run(session, arg).await?,
         Verb::Watch => watch::run(session, arg).await?,
     }

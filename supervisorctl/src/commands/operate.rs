@@ -1,5 +1,7 @@
 //! What `start`, `stop`, `signal` and `clear` have in common: names, handled one after another.
 
+use std::collections::HashSet;
+
 use supervisor_proto::v1::{
     ClearLogsRequest, ListProcessesRequest, OperationRequest, Process, ProcessResult, ProcessState, Reason,
     SignalRequest,
@@ -81,17 +83,85 @@ async fn run_on(session: &mut Session, order: Order<'_>, name: &str) -> Result<(
         }
         Err(failure) => return Err(failure),
     };
-    while let Some(result) = results.message().await? {
-        tell(session, &Done { operation: order.operation(), result: &result });
+    let mut told = HashSet::new();
+    loop {
+        match results.message().await.map_err(Failure::from) {
+            Ok(Some(result)) => {
+                tell(session, &Done { operation: order.operation(), result: &result });
+                told.insert((result.group, result.name));
+            }
+            Ok(None) => return Ok(()),
+            Err(failure) if failure.is_upgrade() => {
+                session.disconnect();
+                return wait_on(session, order, name, told).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// The daemon was replaced in place while processes were starting or stopping, which they go on with: waits for those
+/// of which nothing was told yet.
+async fn wait_on(
+    session: &mut Session,
+    order: Order<'_>,
+    name: &str,
+    mut told: HashSet<(String, String)>,
+) -> Result<(), Failure> {
+    let request = ListProcessesRequest { names: vec![name.to_owned()] };
+    let mut rpc = session.rpc().await?;
+    let now = rpc.list_processes(request.clone()).await?.into_inner().processes;
+    let is_named = !is_gathered(name);
+    let is_open = |process: &Process| is_named || outcome(order, process.state()).is_none();
+    let key = |process: &Process| (process.group.clone(), process.name.clone());
+    let mut open: HashSet<_> = now.iter().filter(|process| is_open(process)).map(key).collect();
+    open.retain(|key| !told.contains(key));
+    let mut changes = rpc.watch_processes(request).await?.into_inner();
+    while !open.is_empty() {
+        let process = match changes.message().await.map_err(Failure::from) {
+            Ok(Some(process)) => process,
+            Ok(None) => break,
+            Err(failure) if failure.is_upgrade() => {
+                session.disconnect();
+                return Box::pin(wait_on(session, order, name, told)).await;
+            }
+            Err(failure) => return Err(failure),
+        };
+        if let Some(reason) = outcome(order, process.state())
+            && open.remove(&key(&process))
+        {
+            told.insert(key(&process));
+            let Process { name, group, spawn_error: description, .. } = process;
+            let result = ProcessResult { name, group, reason: reason.into(), description, phase: 0 };
+            tell(session, &Done { operation: order.operation(), result: &result });
+        }
     }
     Ok(())
+}
+
+/// What a state means for a process that was asked to start or stop; `None` = it is on the way.
+fn outcome(order: Order<'_>, state: ProcessState) -> Option<Reason> {
+    match (order, state) {
+        (Order::Signal(_) | Order::Clear, _) => Some(Reason::Ok),
+        (Order::Start, ProcessState::Starting) | (Order::Stop, ProcessState::Stopping) => None,
+        (Order::Start, ProcessState::Running) => Some(Reason::Ok),
+        (Order::Start, ProcessState::Backoff | ProcessState::Fatal) => Some(Reason::SpawnError),
+        (Order::Start, _ended) => Some(Reason::AbnormalTermination),
+        (Order::Stop, ProcessState::Stopped | ProcessState::Exited | ProcessState::Fatal) => Some(Reason::Ok),
+        (Order::Stop, _runs) => Some(Reason::Failed),
+    }
+}
+
+/// Whether a selector means whatever there is to be done.
+fn is_gathered(name: &str) -> bool {
+    name == "all" || name.ends_with(':') || name.contains(['*', '?', '['])
 }
 
 /// The signal is unknown: says so of each process that would get it. As in Supervisor, an unknown name comes first.
 async fn refuse_signal(session: &mut Session, name: &str, message: &str) -> Result<(), Failure> {
     let names = vec![name.to_owned()];
     let reply = session.rpc().await?.list_processes(ListProcessesRequest { names }).await?.into_inner();
-    let is_gathered = name == "all" || name.ends_with(':') || name.contains(['*', '?', '[']);
+    let is_gathered = is_gathered(name);
     let unknown = reply.unmatched.into_iter().map(|unmatched| ProcessResult {
         reason: unmatched.reason,
         name: unmatched.name,

@@ -3,12 +3,13 @@
 use std::io::{self, Write as _};
 
 use serde_json::json;
-use supervisor_proto::v1::{Channel, FollowLogRequest, LogSource, ReadLogRequest, Reason};
+use supervisor_proto::v1::{Channel, FollowLogRequest, LogChunk, LogSource, ReadLogRequest, Reason};
 use supervisord::config::python::repr;
+use tonic::Streaming;
 
 use super::Verb;
 use crate::{
-    client::Failure,
+    client::{Failure, Rpc},
     render::{Format, Plain, exit, reason_name},
     session::Session,
 };
@@ -169,28 +170,77 @@ async fn pump(session: &mut Session, log: Log) -> Result<(), Failure> {
         session.flush();
     }
     let mut rpc = session.rpc().await?;
-    let request = FollowLogRequest { source: Some(log.source), backlog: BACKLOG };
-    let mut chunks = match rpc.follow_log(request).await.map_err(Failure::from) {
-        Ok(chunks) => chunks.into_inner(),
+    let mut chunks = match Following::begin(&mut rpc, log.source).await {
+        Ok(chunks) => chunks,
         Err(Failure::Refused { reason, .. }) => {
             complain(session, &log.path, reason);
             return Ok(());
         }
         Err(failure) => return Err(failure),
     };
-    while let Some(chunk) = chunks.message().await? {
+    loop {
+        let data = match chunks.next().await {
+            Ok(Some(data)) => data,
+            Ok(None) => return Ok(()),
+            Err(failure) if failure.is_upgrade() => {
+                session.disconnect();
+                chunks.go_on(&mut session.rpc().await?).await?;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         match session.format {
-            Format::Text => session.write(&chunk.data),
+            Format::Text => session.write(&data),
             Format::Json => {
-                let data = String::from_utf8_lossy(&chunk.data);
+                let data = String::from_utf8_lossy(&data);
                 session.print(&json!({"name": log.subject, "data": data}).to_string());
             }
         }
         if !session.flush() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+}
+
+/// A log that is followed, also from one image of the daemon to the next.
+pub(super) struct Following {
+    request: FollowLogRequest,
+    chunks: Streaming<LogChunk>,
+}
+
+impl Following {
+    /// Begins a little before the end of the log.
+    ///
+    /// # Errors
+    /// The daemon's refusals, for example of a log that is no file.
+    pub(super) async fn begin(rpc: &mut Rpc, source: LogSource) -> Result<Self, Failure> {
+        let request = FollowLogRequest { source: Some(source), backlog: BACKLOG, position: None };
+        let chunks = rpc.follow_log(request.clone()).await?.into_inner();
+        Ok(Self { request, chunks })
+    }
+
+    /// Goes on with the first byte that was not seen, by another connection.
+    ///
+    /// # Errors
+    /// As [`Following::begin`].
+    pub(super) async fn go_on(&mut self, rpc: &mut Rpc) -> Result<(), Failure> {
+        self.chunks = rpc.follow_log(self.request.clone()).await?.into_inner();
+        Ok(())
+    }
+
+    /// The next bytes; `None` at the end. Cancel-safe.
+    ///
+    /// # Errors
+    /// What ended the stream before the log did.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        while let Some(chunk) = self.chunks.message().await? {
+            self.request.position = chunk.position.or(self.request.position);
+            if !chunk.data.is_empty() {
+                return Ok(Some(chunk.data));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Says that a log cannot be followed, with the status that the web interface answers.

@@ -1,5 +1,7 @@
 //! `watch`, an addition to Supervisor's commands.
 
+use std::collections::HashMap;
+
 use supervisor_proto::v1::ListProcessesRequest;
 
 use crate::{
@@ -24,10 +26,26 @@ pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure>
 async fn pump(session: &mut Session, arg: &str) -> Result<(), Failure> {
     let names: Vec<String> =
         arg.split_whitespace().filter(|name| *name != "all").map(str::to_owned).collect();
-    let mut rpc = session.rpc().await?;
-    let mut changes = rpc.watch_processes(ListProcessesRequest { names }).await?.into_inner();
+    let request = ListProcessesRequest { names };
+    let mut changes = session.rpc().await?.watch_processes(request.clone()).await?.into_inner();
     let width = name_width(&[]);
-    while let Some(process) = changes.message().await? {
+    // What was shown last of each: the next image of the daemon tells everything anew.
+    let mut shown = HashMap::new();
+    loop {
+        let process = match changes.message().await.map_err(Failure::from) {
+            Ok(Some(process)) => process,
+            Ok(None) => break,
+            Err(failure) if failure.is_upgrade() => {
+                session.disconnect();
+                changes = session.rpc().await?.watch_processes(request.clone()).await?.into_inner();
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let news = (process.state, process.pid, process.start, process.stop);
+        if shown.insert((process.group.clone(), process.name.clone()), news) == Some(news) {
+            continue;
+        }
         let row = Row { process: &process, width };
         let line = match session.format {
             Format::Text => row.text(),

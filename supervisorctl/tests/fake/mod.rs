@@ -253,7 +253,7 @@ impl Model {
     }
 
     fn write(&mut self, text: &str) {
-        let chunk = LogChunk { data: text.as_bytes().to_vec() };
+        let chunk = LogChunk { data: text.as_bytes().to_vec(), position: None };
         self.followers.retain(|(channel, follower)| {
             *channel != Channel::Stdout || follower.try_send(Ok(chunk.clone())).is_ok()
         });
@@ -575,6 +575,16 @@ impl v1::supervisor_server::Supervisor for Service {
 
     async fn shutdown(&self, _: Request<v1::ShutdownRequest>) -> Answer<v1::ShutdownReply> {
         Ok(Response::new(v1::ShutdownReply {}))
+    }
+
+    async fn upgrade(&self, _: Request<v1::UpgradeRequest>) -> Answer<v1::UpgradeReply> {
+        let version = "0.1.0".to_owned();
+        Ok(Response::new(v1::UpgradeReply {
+            pid: 7,
+            from_version: version.clone(),
+            to_version: version,
+            generation: 0,
+        }))
     }
 
     async fn reload(&self, _: Request<v1::ReloadRequest>) -> Answer<v1::ReloadReply> {

@@ -34,7 +34,10 @@ use tower::ServiceExt;
 use tracing::{error, trace};
 
 use super::auth;
-use crate::{config::Credentials, os::limits};
+use crate::{
+    config::{Credentials, Listen, ServerConfig},
+    os::limits,
+};
 
 /// Connections served at once at most, over all sockets; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -48,6 +51,9 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// Time that open connections get to finish when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Time that a connection without a request gets to send one when the daemon is replaced in place.
+const FIRST_WORDS: Duration = Duration::from_millis(300);
 
 /// Pause after `accept` failed for want of descriptors or memory; without it the loop would spin.
 const RETRY: Duration = Duration::from_millis(100);
@@ -70,6 +76,20 @@ pub struct Endpoint {
     pub credentials: Option<Credentials>,
     /// Name of its configuration section, for messages.
     pub section: String,
+    /// Where it listens, as configured.
+    pub listen: Listen,
+}
+
+impl Endpoint {
+    /// The endpoint of a configured server.
+    pub fn new(server: &ServerConfig, listener: Listener) -> Self {
+        Self {
+            listener,
+            credentials: server.credentials.clone(),
+            section: server.section.clone(),
+            listen: server.listen.clone(),
+        }
+    }
 }
 
 /// Who is at the other end of a connection; an extension of every request.
@@ -100,8 +120,37 @@ pub struct Routers {
 /// The running accept loops, one per socket. Dropping it cuts every connection.
 #[derive(Debug)]
 pub struct Servers {
-    loops: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    /// Each returns its endpoint when told to stop.
+    loops: JoinSet<Option<Endpoint>>,
+    stop: watch::Sender<Stop>,
+}
+
+/// Whether and why no more connections are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// They are.
+    No,
+    /// The daemon ends: the sockets are closed at once.
+    End,
+    /// The sockets are handed over: whoever has connected is to get an answer to a request that is on its way.
+    HandOver,
+}
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        match self {
+            Self::No => false,
+            Self::End | Self::HandOver => true,
+        }
+    }
+
+    /// Time that a connection gets to send its first request.
+    fn patience(self) -> Duration {
+        match self {
+            Self::No | Self::End => Duration::ZERO,
+            Self::HandOver => FIRST_WORDS,
+        }
+    }
 }
 
 impl Servers {
@@ -117,27 +166,36 @@ impl Servers {
 
     /// The same with other limits.
     fn start_with(endpoints: Vec<Endpoint>, routers: &Routers, limits: Limits) -> io::Result<Self> {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stop::No);
         let places = Arc::new(Semaphore::new(limits.connections));
         let mut loops = JoinSet::new();
         for endpoint in endpoints {
-            let socket = Socket::register(endpoint.listener)?;
-            let gate = Gate { routers: routers.clone(), credentials: endpoint.credentials.map(Arc::new) };
-            let door = Door { socket, section: endpoint.section, gate, limits, places: Arc::clone(&places) };
+            let Endpoint { listener, credentials, section, listen } = endpoint;
+            let socket = Socket::register(listener)?;
+            let gate = Gate { routers: routers.clone(), credentials: credentials.map(Arc::new) };
+            let door = Door { socket, section, listen, gate, limits, places: Arc::clone(&places) };
             loops.spawn(door.run(stopped.clone()));
         }
         Ok(Self { loops, stop })
     }
 
     /// Stops accepting, lets open requests finish for at most one second, then cuts what is left.
-    pub async fn shutdown(mut self) {
-        self.stop.send_replace(true);
-        if tokio::time::timeout(FAREWELL, async { while self.loops.join_next().await.is_some() {} })
-            .await
-            .is_err()
-        {
-            self.loops.shutdown().await;
+    pub async fn shutdown(self) {
+        drop(self.stop(Stop::End).await);
+    }
+
+    /// The same, and returns the listening sockets: who connects meanwhile waits in their queues.
+    pub async fn part(self) -> Vec<Endpoint> {
+        self.stop(Stop::HandOver).await
+    }
+
+    async fn stop(mut self, why: Stop) -> Vec<Endpoint> {
+        self.stop.send_replace(why);
+        let mut endpoints = Vec::new();
+        while let Some(ended) = self.loops.join_next().await {
+            endpoints.extend(ended.ok().flatten());
         }
+        endpoints
     }
 }
 
@@ -201,20 +259,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 struct Door {
     socket: Socket,
     section: String,
+    listen: Listen,
     gate: Gate,
     limits: Limits,
     places: Arc<Semaphore>,
 }
 
 impl Door {
-    /// Accepts until `stopped`, then waits for its connections.
-    async fn run(self, mut stopped: watch::Receiver<bool>) {
+    /// Accepts until `stopped`, then waits for its connections, but not for long. Returns what it listened at.
+    async fn run(self, mut stopped: watch::Receiver<Stop>) -> Option<Endpoint> {
         let mut connections = JoinSet::new();
         loop {
             // All branches are cancel-safe; `next` holds a place only while it returns one.
             let next = tokio::select! {
                 biased;
-                _ = stopped.wait_for(|stop| *stop) => break,
+                _ = stopped.wait_for(Stop::is_set) => break,
                 Some(ended) = connections.join_next() => {
                     report_panic(ended);
                     continue;
@@ -233,9 +292,33 @@ impl Door {
                 }
             }
         }
-        // No new clients from here on: the socket is closed before the last replies are sent.
-        drop(self.socket);
-        while connections.join_next().await.is_some() {}
+        let why = *stopped.borrow();
+        // No new clients from here on: the socket is closed before the last replies are sent, or whoever comes now
+        // waits in the kernel's queue for whoever gets the socket.
+        let endpoint = match why {
+            Stop::No | Stop::End => {
+                drop(self.socket);
+                None
+            }
+            Stop::HandOver => self.into_endpoint(),
+        };
+        let last = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, last).await.is_err() {
+            connections.shutdown().await;
+        }
+        endpoint
+    }
+
+    /// Takes the socket back from the runtime.
+    fn into_endpoint(self) -> Option<Endpoint> {
+        let listener = match self.socket {
+            Socket::Unix(listener) => listener.into_std().map(Listener::Unix),
+            Socket::Tcp(listener) => listener.into_std().map(Listener::Tcp),
+        };
+        let listener =
+            listener.inspect_err(|error| error!("the socket of '{}' is lost: {error}", self.section)).ok()?;
+        let credentials = self.gate.credentials.map(Arc::unwrap_or_clone);
+        Some(Endpoint { listener, credentials, section: self.section, listen: self.listen })
     }
 
     /// The next connection, taken from the kernel's queue only when there is a place for it.
@@ -264,7 +347,7 @@ async fn serve(
     gate: PeerGate,
     patience: Duration,
     _place: OwnedSemaphorePermit,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Stop>,
 ) {
     let asked = Arc::clone(&gate.asked);
     let service = TowerToHyperService::new(tower::service_fn(move |request| gate.clone().answer(request)));
@@ -289,16 +372,27 @@ async fn serve(
                     return;
                 }
                 waiting = false;
-            }
-            _ = stopped.wait_for(|stop| *stop), if !leaving => {
-                if !asked.load(Ordering::Relaxed) {
-                    return;
+                if leaving {
+                    connection.as_mut().graceful_shutdown();
                 }
+            }
+            why = has_stopped(&mut stopped), if !leaving => {
                 leaving = true;
-                connection.as_mut().graceful_shutdown();
+                if asked.load(Ordering::Relaxed) {
+                    connection.as_mut().graceful_shutdown();
+                } else {
+                    patience.set(tokio::time::sleep(why.patience()));
+                    waiting = true;
+                }
             }
         }
     }
+}
+
+/// Waits until no more connections are accepted; why. Cancel-safe.
+async fn has_stopped(stopped: &mut watch::Receiver<Stop>) -> Stop {
+    // Servers that were dropped have ended.
+    stopped.wait_for(Stop::is_set).await.map_or(Stop::End, |why| *why)
 }
 
 /// Who may ask what on one socket.
@@ -388,7 +482,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
         let listener = Listener::Unix(StdUnixListener::bind(&path).unwrap());
-        let endpoint = Endpoint { listener, credentials: None, section: "unix_http_server".to_owned() };
+        let listen = Listen::Unix { path: "/x.sock".into(), mode: 0o700, owner: None };
+        let section = "unix_http_server".to_owned();
+        let endpoint = Endpoint { listener, credentials: None, section, listen };
         let routers = Routers { grpc: Router::new(), http: Router::new() };
         let limits = Limits { connections: 2, first_request: Duration::from_secs(60) };
         let _servers = Servers::start_with(vec![endpoint], &routers, limits).unwrap();

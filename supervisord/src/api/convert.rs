@@ -7,11 +7,11 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
     event::{Event, EventType},
-    output::tail::ReadError,
+    output::{follow::Position, tail::ReadError},
     process::ProcessState,
     request::{
         Action, Changes, Channel, ConfiguredProcess, DaemonInfo, Listing, LogSource, Phase, ProcessInfo,
-        ProcessResult, ProcessUpdate, Reason, Refusal, Step, UpdateStep,
+        ProcessResult, ProcessUpdate, Reason, Refusal, Step, UpdateStep, Upgraded,
     },
     subscription::Streamed,
     supervisor::Mode,
@@ -41,6 +41,32 @@ pub fn status(refusal: &Refusal) -> Status {
         Reason::Failed | Reason::Ok => Code::Internal,
     };
     named_status(code, &refusal.message, reason(refusal.reason))
+}
+
+/// The end of a stream whose daemon is being replaced in place.
+pub fn replaced() -> Status {
+    let message = "supervisord is being upgraded in place: connect and ask again";
+    named_status(Code::Unavailable, message, v1::Reason::Upgrading)
+}
+
+/// An upgrade that is about to happen.
+pub fn upgraded(upgraded: Upgraded) -> v1::UpgradeReply {
+    v1::UpgradeReply {
+        pid: upgraded.pid,
+        from_version: upgraded.from,
+        to_version: upgraded.to,
+        generation: upgraded.generation,
+    }
+}
+
+/// A place in a log, from the wire.
+pub fn position(position: v1::LogPosition) -> Position {
+    Position { device: position.device, inode: position.inode, offset: position.offset }
+}
+
+/// A place in a log, for the wire.
+pub fn log_position(position: Position) -> v1::LogPosition {
+    v1::LogPosition { device: position.device, inode: position.inode, offset: position.offset }
 }
 
 /// A log that cannot be read.
@@ -103,6 +129,8 @@ pub fn daemon_info(info: DaemonInfo) -> v1::DaemonInfo {
         started_at: seconds(info.started_at),
         configuration_file: info.configuration_file.to_string_lossy().into_owned(),
         warnings: info.warnings,
+        generation: info.generation,
+        upgrade_problem: info.upgrade_problem.unwrap_or_default(),
     }
 }
 

@@ -1,8 +1,12 @@
 //! The native protocol: each rpc decodes, asks the driver, and encodes the answer.
 
-use std::pin::Pin;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use supervisor_proto::v1::{self, supervisor_server::Supervisor};
+use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request as Call, Response, Status};
 
@@ -23,15 +27,34 @@ const STDIN_LIMIT: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Service {
     driver: Handle,
+    /// True while the daemon sends its clients off, to be replaced in place.
+    cut: watch::Receiver<bool>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
+/// What comes when the last item of a stream is due.
+type LastItem<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
-    /// A service that asks this driver.
-    pub fn new(driver: Handle) -> Self {
-        Self { driver }
+    /// A service that asks this driver, and ends its streams when `cut` becomes true.
+    pub fn new(driver: Handle, cut: watch::Receiver<bool>) -> Self {
+        Self { driver, cut }
+    }
+
+    /// A stream to a client, which ends with UNAVAILABLE when the daemon is replaced in place.
+    fn stream<T, S>(&self, stream: S) -> Response<Streaming<T>>
+    where
+        S: Stream<Item = Result<T, Status>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut cut = self.cut.clone();
+        let end = async move {
+            // The other end lives as long as the driver.
+            let _ = cut.wait_for(|cut| *cut).await;
+            Err(convert::replaced())
+        };
+        Response::new(Box::pin(Cut { stream: Box::pin(stream), end: Some(Box::pin(end)) }))
     }
 
     async fn operate(
@@ -43,7 +66,30 @@ impl Service {
         let operate = Operate { verb, names, wait: !no_wait };
         let results = self.driver.ask_for(|reply| Request::Operate(reply, operate)).await.map_err(refused)?;
         let encode = |result: ProcessResult| Ok(convert::process_result(result));
-        Ok(Response::new(Box::pin(ReceiverStream::new(results).map(encode))))
+        Ok(self.stream(ReceiverStream::new(results).map(encode)))
+    }
+}
+
+/// A stream that may be cut. What is there goes out first.
+struct Cut<T> {
+    stream: Streaming<T>,
+    /// Gives the last item.
+    end: Option<LastItem<T>>,
+}
+
+impl<T> Stream for Cut<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(end) = &mut self.end else { return Poll::Ready(None) };
+        let ended = end.as_mut().poll(context);
+        if let item @ Poll::Ready(_) = self.stream.as_mut().poll_next(context) {
+            return item;
+        }
+        ended.map(|last| {
+            self.end = None;
+            Some(last)
+        })
     }
 }
 
@@ -120,7 +166,7 @@ impl Supervisor for Service {
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(self.stream(ReceiverStream::new(receiver)))
     }
 
     async fn start_processes(&self, call: Call<v1::OperationRequest>) -> Reply<Self::StartProcessesStream> {
@@ -163,7 +209,7 @@ impl Supervisor for Service {
     async fn update(&self, call: Call<v1::UpdateRequest>) -> Reply<Self::UpdateStream> {
         let groups = call.into_inner().groups;
         let steps = self.driver.ask_for(|reply| Request::Update(reply, groups)).await.map_err(refused)?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(steps).map(|step| Ok(convert::update_step(step))))))
+        Ok(self.stream(ReceiverStream::new(steps).map(|step| Ok(convert::update_step(step)))))
     }
 
     async fn add_group(&self, call: Call<v1::GroupRequest>) -> Reply<v1::GroupReply> {
@@ -188,21 +234,32 @@ impl Supervisor for Service {
     }
 
     async fn follow_log(&self, call: Call<v1::FollowLogRequest>) -> Reply<Self::FollowLogStream> {
-        let v1::FollowLogRequest { source, backlog } = call.into_inner();
+        let v1::FollowLogRequest { source, backlog, position } = call.into_inner();
         let source = convert::log_source(source);
         let backlog = u64::try_from(backlog).unwrap_or(0);
         let mut follower =
             self.driver.ask_for(|reply| Request::Follow(reply, source, backlog)).await.map_err(refused)?;
+        if let Some(position) = position {
+            follower.go_to(convert::position(position));
+        }
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let begin =
+            v1::LogChunk { data: Vec::new(), position: follower.position().map(convert::log_position) };
         // Ends when the client is gone, or the log: each step waits for one of the two.
         tokio::spawn(async move {
+            if sender.send(Ok(begin)).await.is_err() {
+                return;
+            }
             loop {
                 let next = tokio::select! {
                     next = follower.next() => next,
                     () = sender.closed() => return,
                 };
                 let chunk = match next {
-                    Ok(Some(data)) => Ok(v1::LogChunk { data: data.into() }),
+                    Ok(Some(data)) => Ok(v1::LogChunk {
+                        data: data.into(),
+                        position: follower.position().map(convert::log_position),
+                    }),
                     Ok(None) => return,
                     Err(error) => {
                         Err(Status::unavailable(format!("the log cannot be read any more: {error}")))
@@ -213,7 +270,7 @@ impl Supervisor for Service {
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(self.stream(ReceiverStream::new(receiver)))
     }
 
     async fn clear_logs(&self, call: Call<v1::ClearLogsRequest>) -> Reply<Self::ClearLogsStream> {
@@ -267,6 +324,12 @@ impl Supervisor for Service {
     async fn shutdown(&self, _: Call<v1::ShutdownRequest>) -> Reply<v1::ShutdownReply> {
         self.driver.ask_for(Request::Shutdown).await.map_err(refused)?;
         Ok(Response::new(v1::ShutdownReply {}))
+    }
+
+    async fn upgrade(&self, call: Call<v1::UpgradeRequest>) -> Reply<v1::UpgradeReply> {
+        let apply = call.into_inner().apply_configuration;
+        let upgraded = self.driver.ask_for(|reply| Request::Upgrade(reply, apply)).await.map_err(refused)?;
+        Ok(Response::new(convert::upgraded(upgraded)))
     }
 
     async fn reload(&self, _: Call<v1::ReloadRequest>) -> Reply<v1::ReloadReply> {

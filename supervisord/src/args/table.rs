@@ -35,6 +35,8 @@ pub(super) enum Id {
     DumpConfig,
     /// How children are created.
     SpawnMethod,
+    /// Answers whether this binary can take over from a running daemon.
+    CheckHandover,
     /// Prints the man page.
     Man,
     /// Prints shell completions.
@@ -217,6 +219,12 @@ pub(super) static OPTIONS: &[Opt] = &[
     extension(Id::Strict, "strict", None, "count warnings about the configuration as errors"),
     extension(Id::DumpConfig, "dump-config", Some("json"), "print the effective configuration and exit"),
     hidden(extension(Id::SpawnMethod, "spawn-method", Some("METHOD"), "create children with clone or fork")),
+    hidden(extension(
+        Id::CheckHandover,
+        "check-handover",
+        Some("FORMAT"),
+        "say whether the state on standard input can be taken over, and exit",
+    )),
     hidden(extension(Id::Man, "man", None, "print the manual page and exit")),
     hidden(extension(
         Id::Completions,

@@ -26,7 +26,7 @@ pub mod shlex;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::event::EventType;
 
@@ -124,7 +124,7 @@ pub struct ServerConfig {
 }
 
 /// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Listen {
     /// `[unix_http_server]`.
@@ -178,7 +178,7 @@ impl Serialize for Credentials {
 }
 
 /// A user of this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Login name.
     pub name: String,
@@ -189,7 +189,7 @@ pub struct User {
 }
 
 /// Owner of a socket file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// User id.
     pub uid: u32,
@@ -198,7 +198,7 @@ pub struct Owner {
 }
 
 /// Variables in order of appearance; a later one of the same name has replaced the earlier.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment(pub Vec<(String, String)>);
 
 impl Environment {
@@ -226,7 +226,7 @@ impl Environment {
 }
 
 /// A group of processes, supervised, added and removed together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupConfig {
     /// Its name.
     pub name: String,
@@ -235,7 +235,7 @@ pub struct GroupConfig {
     /// What kind of section it comes from.
     pub kind: GroupKind,
     /// Its processes: those of one section by priority and name; those of a `[group:x]` in the order of `programs`.
-    #[serde(serialize_with = "contents")]
+    #[serde(serialize_with = "contents", deserialize_with = "with_contents")]
     pub processes: Vec<Arc<ProgramConfig>>,
 }
 
@@ -243,8 +243,12 @@ fn contents<S: Serializer>(processes: &[Arc<ProgramConfig>], serializer: S) -> R
     serializer.collect_seq(processes.iter().map(|process| &**process))
 }
 
+fn with_contents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<ProgramConfig>>, D::Error> {
+    Ok(Vec::<ProgramConfig>::deserialize(deserializer)?.into_iter().map(Arc::new).collect())
+}
+
 /// What kind of section a group comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupKind {
     /// `[program:x]` alone.
@@ -285,7 +289,7 @@ impl GroupKind {
 }
 
 /// The socket of a `[fcgi-program:x]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FastCgiSocket {
     /// `tcp://host:port`, host in lower case.
@@ -295,7 +299,7 @@ pub enum FastCgiSocket {
 }
 
 /// One supervised process: a `[program:x]` section for one `process_num`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramConfig {
     /// Name of the section without its kind: `x`.
     pub program: String,
@@ -346,7 +350,7 @@ pub struct ProgramConfig {
 }
 
 /// Where one output stream goes and what else is done with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputConfig {
     /// Key `stdout_logfile` / `stderr_logfile`, default AUTO.
     pub logfile: LogTarget,
@@ -363,7 +367,7 @@ pub struct OutputConfig {
 }
 
 /// The file that a stream is written to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogTarget {
     /// No file.
@@ -375,7 +379,7 @@ pub enum LogTarget {
 }
 
 /// Key `autorestart`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutoRestart {
     /// `false`
@@ -388,7 +392,7 @@ pub enum AutoRestart {
 
 /// Key `killmode`: which processes of a program are ended when its main process has died, before a replacement starts
 /// and before a stop is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KillMode {
     /// `process`: none, as in Supervisor.
@@ -400,7 +404,7 @@ pub enum KillMode {
 }
 
 /// Key `stopsignal`: a signal number, real-time signals included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopSignal(pub i32);
 
 impl StopSignal {

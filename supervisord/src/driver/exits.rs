@@ -57,7 +57,7 @@ impl Driver {
             if let Some(id) = self.supervisor.owner(pid) {
                 let diagnosis = diagnoses.remove(&id);
                 self.handle_exit(id, pid, exit, diagnosis, now);
-            } else {
+            } else if !self.handle_check_ended(pid, exit, now) {
                 debug!("reaped unknown pid {pid} ({exit})");
                 self.family.handle_reaped(pid);
                 is_family_changed = true;
@@ -157,7 +157,7 @@ impl Driver {
     }
 
     /// Tells the core whose leftovers are gone.
-    fn check_leftovers(&mut self, now: Moment) {
+    pub(super) fn check_leftovers(&mut self, now: Moment) {
         // A dead stray may have left strays of its own.
         self.family.find_strays(&self.supervisor, &[]);
         for id in self.family.bereaved() {

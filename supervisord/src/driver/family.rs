@@ -135,6 +135,23 @@ impl Family {
         }
     }
 
+    /// Process groups and descendants that `id` left behind, for another image of this daemon.
+    pub(super) fn remains(&self, id: ProcessId) -> (Vec<i32>, Vec<i32>) {
+        let Some(remains) = self.of.get(&id) else { return (Vec::new(), Vec::new()) };
+        let numbers = |pid: &Pid| pid.as_raw();
+        (remains.groups.iter().map(numbers).collect(), remains.strays.iter().map(numbers).collect())
+    }
+
+    /// Goes on with what [`Family::remains`] gave.
+    pub(super) fn resume(&mut self, id: ProcessId, groups: &[i32], strays: &[i32]) {
+        if groups.is_empty() && strays.is_empty() {
+            return;
+        }
+        let remains = self.of.entry(id).or_default();
+        remains.groups.extend(groups.iter().copied().map(Pid::from_raw));
+        remains.strays.extend(strays.iter().copied().map(Pid::from_raw));
+    }
+
     /// Forgets a program that is no longer supervised.
     pub(super) fn forget(&mut self, id: ProcessId) {
         self.of.remove(&id);

@@ -14,6 +14,7 @@ use std::{
 use super::command::{self, CommandError};
 use crate::{
     config::{Config, ProgramConfig, User, python},
+    handover::{CHECK_OPTION, FORMAT, Origin},
     os::{
         limits,
         pipe::{self, OnDaemonDeath, OutputPipe},
@@ -159,6 +160,42 @@ impl Launcher {
                 .custom_flags(libc::O_CLOEXEC)
                 .open("/dev/null")?,
         })
+    }
+
+    /// The limit of open files that children get.
+    pub(super) fn open_files(&self) -> Option<OpenFiles> {
+        self.open_files
+    }
+
+    /// Children get the limit that they had from the image of this daemon before this one.
+    pub(super) fn set_open_files(&mut self, limit: OpenFiles) {
+        self.open_files = Some(limit);
+    }
+
+    /// Asks another binary, as a child, whether it could take over from the `state` on its standard input. Returns the
+    /// child and what reads its answer.
+    pub(super) fn ask(&mut self, origin: &Origin, state: BorrowedFd<'_>) -> Result<(Pid, OwnedFd), String> {
+        let text = |text: &std::ffi::OsStr| CString::new(text.as_bytes()).map_err(|error| error.to_string());
+        let OutputPipe { read, child: output } =
+            pipe::output_pipe(None).map_err(|error| error.to_string())?;
+        let mut argv = origin.argv();
+        argv.push(text(format!("{CHECK_OPTION}={FORMAT}").as_ref())?);
+        let plan = SpawnPlan {
+            executable: text(origin.executable.as_os_str())?,
+            argv,
+            envp: self.environment.iter().map(|(_, text)| text.clone()).collect(),
+            directory: Some(text(origin.directory.as_os_str())?),
+            umask: None,
+            open_files: self.open_files,
+            identity: None,
+            stdin: state,
+            stdout: output.as_fd(),
+            stderr: output.as_fd(),
+        };
+        let child = self.spawner.spawn(&plan).map_err(|failure| {
+            format!("couldn't {}: {:?} ({})", failure.step.name(), failure.errno, failure.errno.desc())
+        })?;
+        Ok((child.pid, read))
     }
 
     /// Takes over what children learn from a new configuration.

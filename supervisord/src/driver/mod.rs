@@ -11,6 +11,7 @@ mod events;
 mod exits;
 mod family;
 mod groups;
+mod handover;
 mod launch;
 mod operate;
 mod operations;
@@ -19,6 +20,7 @@ mod replace;
 mod requests;
 mod unit;
 mod update;
+mod upgrade;
 
 use std::{
     collections::BTreeMap,
@@ -39,9 +41,10 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 use unit::Unit;
+use upgrade::Upgrades;
 
 use crate::{
-    api::{self, Routers, Servers, grpc},
+    api::{self, Endpoint, Routers, Servers, grpc},
     args::SpawnMethod,
     clock::{self, Moment},
     config::{
@@ -50,6 +53,8 @@ use crate::{
     },
     daemonize::Pidfile,
     event::Event,
+    handover::{Handover, Origin},
+    launch::give_up,
     log::ActivityLog,
     os::{
         memory,
@@ -94,6 +99,7 @@ enum Wake {
     Deadline,
     MoreExits,
     JobEnded,
+    Parted(Vec<Endpoint>),
 }
 
 /// Everything that `supervisord` is while it runs.
@@ -137,15 +143,26 @@ struct Driver {
     next_waiting_line: Option<Instant>,
     /// The configuration to start anew with.
     reload: Option<Box<Config>>,
+    upgrades: Upgrades,
+    /// What was started, to be started again by an upgrade.
+    origin: Origin,
+    detached: bool,
 }
 
 /// Supervises until everything has been stopped by request.
 pub async fn run(mut start: Start) -> ExitCode {
     let mut ready = std::mem::take(&mut start.ready);
     let argv0 = start.args.argv0.clone();
-    match Driver::new(start) {
+    let predecessor = start.predecessor.take();
+    let plumbing = Plumbing::new(&start);
+    if let (Err(error), Some(predecessor)) = (&plumbing, &predecessor) {
+        // While nothing of the start has been given up. Comes back only when there is no way back.
+        give_up(predecessor, &error.to_string());
+    }
+    match plumbing.and_then(|plumbing| Driver::new(start, plumbing)) {
         Ok(mut driver) => {
-            driver.begin(clock::now());
+            let now = clock::now();
+            driver.begin(predecessor, now);
             ready.ready();
             driver.ready = ready;
             memory::give_back();
@@ -174,24 +191,44 @@ fn spawner(method: Option<SpawnMethod>) -> Spawner {
     })
 }
 
-impl Driver {
-    fn new(start: Start) -> Result<Self, DriverError> {
+/// What a driver needs of the system and the runtime.
+#[derive(Debug)]
+struct Plumbing {
+    handle: Handle,
+    requests: mpsc::Receiver<Request>,
+    routers: Routers,
+    launcher: Launcher,
+    output: Output,
+    upgrades: Upgrades,
+}
+
+impl Plumbing {
+    fn new(start: &Start) -> Result<Self, DriverError> {
         let system = |what| move |error| DriverError::System { what, error };
         let (handle, requests) = Handle::new();
-        let service = supervisor_proto::v1::supervisor_server::SupervisorServer::new(grpc::Service::new(
-            handle.clone(),
-        ));
+        let upgrades = Upgrades::default();
+        let service = grpc::Service::new(handle.clone(), upgrades.cut.subscribe());
+        let service = supervisor_proto::v1::supervisor_server::SupervisorServer::new(service);
         let (grpc, _health) = api::grpc_router(tonic::service::Routes::new(service))?;
         let routers = Routers { grpc, http: api::http_router(handle.clone()) };
-        let servers = Servers::start(start.endpoints, &routers).map_err(system("listen"))?;
         let launcher = Launcher::new(spawner(start.args.spawn_method), &start.loaded.config)
             .map_err(system("open /dev/null"))?;
+        let output = Output::new().map_err(system("make an epoll instance"))?;
+        Ok(Self { handle, requests, routers, launcher, output, upgrades })
+    }
+}
+
+impl Driver {
+    fn new(start: Start, plumbing: Plumbing) -> Result<Self, DriverError> {
+        let Plumbing { handle, requests, routers, launcher, output, upgrades } = plumbing;
+        let servers = Servers::start(start.endpoints, &routers)
+            .map_err(|error| DriverError::System { what: "listen", error })?;
         Ok(Self {
             supervisor: Supervisor::new(),
             units: BTreeMap::new(),
             family: Family::default(),
             operations: Operations::default(),
-            output: Output::new().map_err(system("make an epoll instance"))?,
+            output,
             events: Events::default(),
             launcher,
             overrides: start.args.overrides,
@@ -217,13 +254,21 @@ impl Driver {
             search: None,
             next_waiting_line: None,
             reload: None,
+            upgrades,
+            origin: start.origin,
+            detached: start.detached,
         })
     }
 
-    /// Activates all groups and starts what starts with them.
-    fn begin(&mut self, now: Moment) {
+    /// Activates all groups and starts what starts with them; in place of `predecessor`, goes on with what runs.
+    fn begin(&mut self, predecessor: Option<Handover>, now: Moment) {
         if let Err(error) = crate::os::family::become_subreaper() {
             warn!("orphaned processes cannot be adopted: {error}");
+        }
+        if let Some(predecessor) = predecessor {
+            self.resume(predecessor, now);
+            // Held since before the execution of this binary; handlers are in place.
+            return crate::os::handover::release_signals();
         }
         self.begin_groups(now);
         self.deliver_events();
@@ -245,7 +290,9 @@ impl Driver {
                 Wake::Output => self.output.pump(now),
                 Wake::Room => self.pump_outbox(),
                 Wake::JobEnded => {}
+                Wake::Parted(endpoints) => self.execute(endpoints).await,
             }
+            self.advance_upgrade(now);
             self.supervisor.handle_timeout(now);
             self.output.handle_timeout(now);
             self.search_when_due(now);
@@ -279,6 +326,7 @@ impl Driver {
             () = self.output.ready() => Wake::Output,
             () = self.events.outbox.ready() => Wake::Room,
             Some(_) = self.jobs.join_next() => Wake::JobEnded,
+            endpoints = self.upgrades.parted() => Wake::Parted(endpoints),
             // The runtime's timers have a grain of a millisecond: what is due does not wait for them.
             () = sleep, if !is_due => Wake::Deadline,
             () = std::future::ready(()), if is_due => Wake::Deadline,
@@ -290,7 +338,8 @@ impl Driver {
         let of_output = self.output.poll_timeout();
         let search = self.search.as_ref().map(|(at, _)| *at);
         let tick = self.events.ticks.poll_timeout();
-        [self.supervisor.poll_timeout(), of_output, search, self.next_waiting_line, tick]
+        let of_upgrade = self.upgrades.poll_timeout();
+        [self.supervisor.poll_timeout(), of_output, search, self.next_waiting_line, tick, of_upgrade]
             .into_iter()
             .flatten()
             .min()
@@ -329,6 +378,10 @@ impl Driver {
                 if let Err(refusal) = self.begin_reload(now) {
                     error!("not restarting, nothing was changed: {refusal}");
                 }
+            }
+            DaemonSignal::Upgrade => {
+                warn!("received SIGUSR1 indicating upgrade request");
+                self.begin_upgrade(false, None, now);
             }
             DaemonSignal::ReopenLogs => {
                 info!("received SIGUSR2 indicating log reopen request");

@@ -42,6 +42,11 @@ impl Outbox {
         self.pending.contains_key(&id)
     }
 
+    /// What waits for the stdin of a process.
+    pub(super) fn waiting(&self, id: ProcessId) -> &[u8] {
+        self.pending.get(&id).map_or(&[], Vec::as_slice)
+    }
+
     /// Forgets what waits for a listener that has ended.
     pub(super) fn forget(&mut self, id: ProcessId) {
         self.pending.remove(&id);

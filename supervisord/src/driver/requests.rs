@@ -85,6 +85,7 @@ impl Driver {
                 let result = self.refuse_while_ending().map(|()| self.begin_shutdown(now));
                 answer(reply, result);
             }
+            Request::Upgrade(reply, apply) => self.begin_upgrade(apply, Some(reply), now),
             Request::Reload(reply) => {
                 let result = self.refuse_while_ending().and_then(|()| self.begin_reload(now));
                 answer(reply, result);
@@ -100,6 +101,8 @@ impl Driver {
             mode: self.supervisor.mode(),
             configuration_file: self.configuration_file.clone(),
             warnings: self.health_warnings(),
+            generation: self.upgrades.generation,
+            upgrade_problem: self.upgrades.problem.clone(),
         }
     }
 

@@ -3,6 +3,8 @@
 //! Where the bytes are cut makes no difference. A listener that prints something else enters UNKNOWN, as in Supervisor,
 //! but not for ever: as soon as a line says what the listener is at, it is back in step.
 
+use serde::{Deserialize, Serialize};
+
 use std::fmt;
 
 /// Where a listener is in the protocol. Names are Supervisor's.
@@ -30,7 +32,7 @@ impl fmt::Display for ListenerState {
 }
 
 /// What the protocol allows next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expected {
     /// `READY` and a line end.
     Ready,
@@ -87,7 +89,7 @@ pub enum Heard {
     LateResult(bool),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     Acknowledged,
     Ready,
@@ -103,7 +105,7 @@ enum State {
 }
 
 /// A listener as its stdout shows it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Listener {
     state: State,
     pending: Vec<u8>,

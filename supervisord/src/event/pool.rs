@@ -190,6 +190,29 @@ impl Pools {
         self.pools.iter().any(|pool| pool.wants(kind))
     }
 
+    /// Where a listener is in the protocol, for another image of this daemon.
+    pub fn listener(&self, id: ProcessId) -> Option<&Listener> {
+        let mut members = self.pools.iter().flat_map(|pool| &pool.members);
+        members.find(|member| member.id == id).map(|member| &member.listener)
+    }
+
+    /// Goes on with a listener of the image before this one.
+    pub fn resume(&mut self, id: ProcessId, listener: Listener) {
+        if let Some((pool, member)) = find(&mut self.pools, id) {
+            pool.members[member].listener = listener;
+        }
+    }
+
+    /// The number of the next event.
+    pub fn next_serial(&self) -> u64 {
+        self.next_serial
+    }
+
+    /// Numbers events from here on.
+    pub fn set_next_serial(&mut self, serial: u64) {
+        self.next_serial = serial;
+    }
+
     /// Whether a process is a listener.
     pub fn has(&self, id: ProcessId) -> bool {
         self.pools.iter().any(|pool| pool.members.iter().any(|member| member.id == id))

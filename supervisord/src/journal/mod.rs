@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 /// A line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[allow(clippy::large_enum_variant, reason = "one line lives at a time; most of them are the large kind")]
 pub enum Line<'a> {
     /// What follows is by this daemon.
     Header(std::borrow::Cow<'a, Header>),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize};
 
 use crate::config::Owner;
 
@@ -104,7 +105,7 @@ pub struct UnixSocket {
 }
 
 /// The name of a socket of ours, so that we never remove somebody else's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketFile {
     /// Where it is.
     pub path: PathBuf,
@@ -115,6 +116,11 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
+    /// Whether the file is still there and still the one that we made.
+    pub fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == (self.dev, self.ino))
+    }
+
     /// Removes the file if it is still the one that we made; whether it was.
     ///
     /// # Errors
@@ -138,7 +144,7 @@ impl SocketFile {
 /// See [`ListenError`].
 pub fn bind_unix(path: &Path, access: Access) -> Result<UnixSocket, ListenError> {
     let private = Private::bind(path)?;
-    let chown_refused = private.set_access(path, access)?;
+    let chown_refused = set_access(&private.name.0, path, access)?;
     rustix::net::listen(&private.socket, BACKLOG).map_err(|error| ListenError::of(&error.into()))?;
     let was_stale = private.publish(path)?;
     let found = fs::symlink_metadata(path).map_err(|error| ListenError::of(&error))?;
@@ -186,23 +192,6 @@ impl Private {
         Ok(Self { socket, name: TemporaryName(name) })
     }
 
-    /// Sets owner, then mode: a change of owner may clear bits of the mode.
-    fn set_access(&self, path: &Path, access: Access) -> Result<Option<ChownRefused>, ListenError> {
-        let mut refused = None;
-        if let Some(owner) = access.owner {
-            match chown(&self.name.0, Some(owner.uid), Some(owner.gid)) {
-                Ok(()) => (),
-                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-                    refused = Some(ChownRefused { path: path.to_owned(), owner, user: current_user() });
-                }
-                Err(error) => return Err(ListenError::of(&error)),
-            }
-        }
-        fs::set_permissions(&self.name.0, Permissions::from_mode(access.mode))
-            .map_err(|error| ListenError::of(&error))?;
-        Ok(refused)
-    }
-
     /// Gives the socket its final name, in place of a dead one; whether there was one.
     fn publish(&self, path: &Path) -> Result<bool, ListenError> {
         let mut was_stale = false;
@@ -233,6 +222,27 @@ impl Private {
     fn into_socket(self) -> OwnedFd {
         self.socket
     }
+}
+
+/// Sets owner, then mode (a change of owner may clear bits of the mode) of the socket file `file`, which is or will be
+/// known as `path`. Returns a refusal to set the owner.
+///
+/// # Errors
+/// When the mode cannot be set.
+pub fn set_access(file: &Path, path: &Path, access: Access) -> Result<Option<ChownRefused>, ListenError> {
+    let mut refused = None;
+    if let Some(owner) = access.owner {
+        match chown(file, Some(owner.uid), Some(owner.gid)) {
+            Ok(()) => (),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                refused = Some(ChownRefused { path: path.to_owned(), owner, user: current_user() });
+            }
+            Err(error) => return Err(ListenError::of(&error)),
+        }
+    }
+    fs::set_permissions(file, Permissions::from_mode(access.mode))
+        .map_err(|error| ListenError::of(&error))?;
+    Ok(refused)
 }
 
 /// Bytes of a socket's name, without the final zero.

@@ -6,6 +6,7 @@
 mod child;
 pub mod environment;
 pub mod family;
+pub mod handover;
 pub mod limits;
 pub mod listen;
 pub mod memory;

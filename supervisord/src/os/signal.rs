@@ -27,6 +27,12 @@ pub enum SignalError {
     Other(Errno),
 }
 
+/// Sends `signal` to this process itself.
+pub fn raise(signal: i32) {
+    // SAFETY: no memory involved. A bad number is an error and changes nothing.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
+
 /// Sends `signal` to one process which has not been reaped yet.
 ///
 /// # Errors

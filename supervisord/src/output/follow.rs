@@ -24,6 +24,17 @@ pub struct Follower {
     wake: watch::Receiver<u64>,
 }
 
+/// A place in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// File system of the file.
+    pub device: u64,
+    /// Number of the file there.
+    pub inode: u64,
+    /// Bytes before this place.
+    pub offset: u64,
+}
+
 impl Follower {
     /// Begins `backlog` bytes before the end of `path`, which need not exist yet. `wake` changes whenever the file may
     /// have: it is only waited for, its value means nothing.
@@ -31,6 +42,32 @@ impl Follower {
         let file = File::open(&path).ok();
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         Self { path, file, offset: size.saturating_sub(backlog), wake }
+    }
+
+    /// Where the next bytes come from; `None` while there is no file.
+    pub fn position(&self) -> Option<Position> {
+        let meta = self.file.as_ref()?.metadata().ok()?;
+        Some(Position { device: meta.dev(), inode: meta.ino(), offset: self.offset })
+    }
+
+    /// Goes on where another follower of the same log was. When that file is gone, all that is left was written later.
+    pub fn go_to(&mut self, position: Position) {
+        let names =
+            std::iter::once(self.path.clone()).chain((1..).map(|number| rotate::backup(&self.path, number)));
+        for (number, name) in names.enumerate() {
+            let Ok(file) = File::open(name) else {
+                // The current file may be missing for a moment, a backup is the last.
+                if number == 0 { continue } else { break }
+            };
+            let is_it = |meta: &Metadata| (meta.dev(), meta.ino()) == (position.device, position.inode);
+            let found = file.metadata().is_ok_and(|meta| is_it(&meta));
+            if found {
+                (self.file, self.offset) = (Some(file), position.offset);
+                return;
+            }
+            // The oldest that is left, should ours be gone.
+            (self.file, self.offset) = (Some(file), 0);
+        }
     }
 
     /// Waits for the next bytes, at most [`PIECE`] of them; `None` when nothing can come any more. Cancel-safe.
@@ -200,6 +237,26 @@ mod tests {
         }
         assert_eq!(seen, expected);
         assert!(rotate::backup(&bed.path(), 4).exists());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn goes_on_where_another_was_though_the_file_was_rotated() {
+        let bed = Bed::new();
+        let mut log = bed.writer(8, 5);
+        log.write_all(b"one\n").unwrap();
+        let mut first = bed.follower(100);
+        assert_eq!(next(&mut first).await, "one\n");
+        let position = first.position().unwrap();
+        for line in ["two\n", "three\n", "four\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let mut second = bed.follower(0);
+        second.go_to(position);
+        let mut seen = String::new();
+        while seen.len() < "two\nthree\nfour\n".len() {
+            seen.push_str(&next(&mut second).await);
+        }
+        assert_eq!(seen, "two\nthree\nfour\n");
     }
 
     #[tokio::test(flavor = "current_thread")]

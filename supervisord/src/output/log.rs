@@ -155,6 +155,16 @@ impl Log {
         self.pending.is_empty()
     }
 
+    /// What is read and not written.
+    pub(super) fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
+    /// Has `data` written before anything else.
+    pub(super) fn set_pending(&mut self, data: Vec<u8>) {
+        self.pending = data;
+    }
+
     /// The file, if it is one and is open.
     pub(super) fn file_mut(&mut self) -> Option<&mut RotatingFile> {
         match &mut self.target {

@@ -27,7 +27,7 @@ pub mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -325,6 +325,31 @@ impl Output {
             Condition::Failing(_, error) => Some(error.clone()),
         };
         LogHealth { lost: log.lost_before + log.lost_now, error }
+    }
+
+    /// The pipes that go to a log, and for each whether its main process is gone.
+    pub fn pipes(&self, id: LogId) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        let streams = self.streams.iter().filter(move |(_, stream)| stream.log == id.0);
+        streams.map(|(_, stream)| (stream.pipe.as_fd(), stream.released))
+    }
+
+    /// What was read for a log and could not be written yet.
+    pub fn pending(&self, id: LogId) -> &[u8] {
+        self.logs.get(id.0).map_or(&[], Log::pending)
+    }
+
+    /// Goes on with a log of the image before this one: `pending` comes before all that is in the pipes.
+    pub fn resume(&mut self, id: LogId, pending: Vec<u8>, lost: u64, now: Moment) {
+        let Some(log) = self.logs.get_mut(id.0) else { return };
+        log.lost_before = lost;
+        if pending.is_empty() {
+            return;
+        }
+        log.set_pending(pending);
+        match log.open() {
+            Ok(_) => self.flush(id.0, now),
+            Err(error) => self.settle(id.0, Moved::Failed(error.source), now),
+        }
     }
 
     /// Takes the next thing to be logged.

@@ -1,0 +1,269 @@
+//! Programs, sockets and descriptors between two images of the daemon: what the old one writes down for the new one,
+//! and how the new one goes on with it. When and in which order is in `upgrade`.
+
+use std::{collections::HashMap, os::fd::AsFd as _, sync::Arc};
+
+use tracing::{error, info, warn};
+
+use super::{
+    Driver,
+    unit::{Chatter, Unit},
+};
+use crate::{
+    api::{Endpoint, Listener},
+    clock::{self, Moment, Timeline},
+    config::{Listen, LogTarget, ProgramConfig},
+    handover::{Carried, CarriedLog, FORMAT, Handover, Programs, Socket, State},
+    os::{handover::Inherited, spawn::OpenFiles},
+    output::LogId,
+    request::Channel,
+    supervisor::ProcessId,
+};
+
+/// The old image.
+impl Driver {
+    /// All that the next image needs; what it shall find open is added to `inherited`.
+    pub(super) fn state<'a>(
+        &'a self,
+        endpoints: &'a [Endpoint],
+        apply: bool,
+        inherited: &mut Inherited<'a>,
+    ) -> State {
+        let pidfile = self.pidfile.as_ref();
+        let limit = self.launcher.open_files();
+        State {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: self.upgrades.generation,
+            origin: self.origin.clone(),
+            detached: self.detached,
+            started: self.started.unix,
+            apply,
+            pidfile: pidfile.map(|pidfile| (pidfile.path().to_owned(), inherited.add(pidfile.file()))),
+            sockets: endpoints.iter().map(|endpoint| self.carry_socket(endpoint, inherited)).collect(),
+            open_files: limit.map(|limit| (limit.soft, limit.hard)),
+            binary: None,
+            programs: self.programs(inherited),
+        }
+    }
+
+    fn carry_socket<'a>(&self, endpoint: &'a Endpoint, inherited: &mut Inherited<'a>) -> Socket {
+        let fd = match &endpoint.listener {
+            Listener::Unix(listener) => listener.as_fd(),
+            Listener::Tcp(listener) => listener.as_fd(),
+        };
+        let file = match &endpoint.listen {
+            Listen::Unix { path, .. } => self.socket_files.find(path).cloned(),
+            Listen::Inet { .. } => None,
+        };
+        Socket { listen: endpoint.listen.clone(), fd: inherited.add(fd), file }
+    }
+
+    fn programs<'a>(&'a self, inherited: &mut Inherited<'a>) -> Programs {
+        let timeline = clock::timeline();
+        let groups = self.supervisor.groups();
+        let settings = groups.iter().filter_map(|group| serde_json::to_value(&**group.config()).ok());
+        let ids = groups.iter().flat_map(|group| group.processes());
+        Programs {
+            groups: settings.collect(),
+            processes: ids.filter_map(|id| self.carry(*id, timeline, inherited)).collect(),
+            next_serial: self.events.pools.next_serial(),
+        }
+    }
+
+    fn carry<'a>(
+        &'a self,
+        id: ProcessId,
+        timeline: Timeline,
+        inherited: &mut Inherited<'a>,
+    ) -> Option<Carried> {
+        let (process, unit) = (self.supervisor.process(id)?, self.units.get(&id)?);
+        let (group, name) = self.supervisor.names(id)?;
+        let memory = process.memory(timeline);
+        let (groups, strays) = self.family.remains(id);
+        Some(Carried {
+            group: group.to_owned(),
+            name: name.to_owned(),
+            wanted: memory.wanted,
+            life: memory.life,
+            pid: memory.pid.map(nix::unistd::Pid::as_raw),
+            past: memory.past,
+            leftovers: memory.leftovers,
+            groups,
+            strays,
+            stdin: unit.stdin.as_ref().map(|stdin| inherited.add(stdin.as_fd())),
+            listener: self.events.pools.listener(id).cloned(),
+            outbox: self.events.outbox.waiting(id).to_vec(),
+            logs: [unit.stdout, unit.stderr].map(|log| self.carry_log(log, inherited)),
+            advice: unit.advice.clone(),
+        })
+    }
+
+    fn carry_log<'a>(&'a self, log: Option<LogId>, inherited: &mut Inherited<'a>) -> CarriedLog {
+        let Some(log) = log else { return CarriedLog::default() };
+        let pipes = self.output.pipes(log).map(|(pipe, released)| (inherited.add(pipe), released));
+        CarriedLog {
+            file: self.output.path(log).map(ToOwned::to_owned),
+            pipes: pipes.collect(),
+            pending: self.output.pending(log).to_vec(),
+            lost: self.output.health(log).lost,
+        }
+    }
+}
+
+/// The new image.
+impl Driver {
+    /// Goes on with everything that the image before this one supervised. Nothing here fails as a whole.
+    pub(super) fn resume(&mut self, mut handover: Handover, now: Moment) {
+        let (timeline, apply) = (clock::timeline(), handover.state.apply);
+        if let Some((soft, hard)) = handover.state.open_files {
+            self.launcher.set_open_files(OpenFiles { soft, hard });
+        }
+        self.started.unix = handover.state.started;
+        let groups = handover.state.programs.understand(&self.available).unwrap_or_else(|problem| {
+            // Its check has said that they are understood.
+            error!("{problem}: its processes run on and are not supervised");
+            Vec::new()
+        });
+        self.events.pools.set_server(&self.available.daemon.identifier);
+        self.events.pools.set_next_serial(handover.state.programs.next_serial);
+        let processes = std::mem::take(&mut handover.state.programs.processes);
+        let mut carried: HashMap<(String, String), Carried> =
+            processes.into_iter().map(|one| ((one.group.clone(), one.name.clone()), one)).collect();
+        let mut resumed = Vec::new();
+        for group in groups {
+            let name = group.name.clone();
+            let ids = match self.supervisor.add_group(Arc::new(group)) {
+                Ok(ids) => ids.to_vec(),
+                Err(denied) => {
+                    warn!("group {name} is not activated: {denied}");
+                    continue;
+                }
+            };
+            if let Some(config) = self.supervisor.group(&name).map(|group| Arc::clone(group.config())) {
+                self.set_pool(&config, &ids);
+            }
+            for id in ids {
+                let Some(config) = self.supervisor.process(id).map(|process| process.config().clone()) else {
+                    continue;
+                };
+                match carried.remove(&(name.clone(), config.name.clone())) {
+                    Some(one) => {
+                        self.resume_process(id, (&config, one), &mut handover, (timeline, now));
+                        resumed.push(id);
+                    }
+                    None => self.add_unit(id, &config),
+                }
+            }
+        }
+        self.say_who_went_before(&handover, resumed.len());
+        drop(handover);
+        // Children that ended while no image waited are still there to be waited for.
+        self.reap(now);
+        for id in resumed {
+            self.supervisor.resume(id, now);
+        }
+        self.check_leftovers(now);
+        self.perform_effects(now);
+        if apply && let Err(refusal) = self.begin_update(Vec::new()) {
+            error!("the configuration is not applied: {refusal}");
+        }
+    }
+
+    /// Says in the log how the image came to be, and remembers it for clients.
+    fn say_who_went_before(&mut self, handover: &Handover, count: usize) {
+        let (pid, old, new) = (std::process::id(), &handover.state.version, env!("CARGO_PKG_VERSION"));
+        self.upgrades.generation = handover.state.generation;
+        if let Some(problem) = &handover.failure {
+            error!("the upgrade failed, version {new} goes on with pid {pid}: {problem}");
+            self.upgrades.problem = Some(problem.clone());
+        } else {
+            self.upgrades.generation += 1;
+            info!("supervisord {old} was replaced by {new} with pid {pid}: {count} processes go on");
+        }
+    }
+
+    fn resume_process(
+        &mut self,
+        id: ProcessId,
+        (config, carried): (&ProgramConfig, Carried),
+        handover: &mut Handover,
+        at: (Timeline, Moment),
+    ) {
+        let memory = carried.memory();
+        let stdin = carried.stdin.and_then(|number| handover.descriptor(number));
+        let wanted = [Channel::Stdout, Channel::Stderr].map(|channel| self.wanted(id, config, channel));
+        let mut streams = Vec::new();
+        let mut logs = [None, None];
+        for (channel, (place, log)) in
+            [Channel::Stdout, Channel::Stderr].into_iter().zip(logs.iter_mut().zip(carried.logs))
+        {
+            if channel == Channel::Stderr && config.redirect_stderr {
+                continue;
+            }
+            let wanted = wanted[channel as usize];
+            *place = self.resume_log(config, channel, (log.file.clone(), wanted.is_some()));
+            let Some(log_id) = *place else { continue };
+            self.output.resume(log_id, log.pending, log.lost, at.1);
+            for (number, released) in log.pipes {
+                let Some(pipe) = handover.descriptor(number) else { continue };
+                match self.output.attach_tapped(pipe, log_id, wanted.filter(|_| !released)) {
+                    Ok(stream) if released => self.output.release(stream, at.1),
+                    Ok(stream) => {
+                        streams.push(stream);
+                        if let (Some(_), Some(pid)) = (wanted, memory.pid) {
+                            self.add_source(stream, id, pid, channel);
+                        }
+                    }
+                    Err(error) => error!("cannot watch the output of '{}': {error}", config.name),
+                }
+            }
+        }
+        let unit = Unit {
+            stdout: logs[0],
+            stderr: logs[1],
+            wanted_stdout: wanted[0],
+            wanted_stderr: wanted[1],
+            is_listener: self.events.pools.has(id),
+            streams,
+            stdin,
+            advice: carried.advice,
+            changed: *self.generation.borrow(),
+            chatter: Chatter::default(),
+        };
+        if let (Some(stdin), false) = (&unit.stdin, carried.outbox.is_empty())
+            && let Err(error) = self.events.outbox.send(id, stdin, &carried.outbox)
+        {
+            warn!("cannot go on writing to the stdin of {}: {error}", config.name);
+        }
+        if let Some(listener) = carried.listener {
+            self.events.pools.resume(id, listener);
+        }
+        self.units.insert(id, unit);
+        self.family.resume(id, &carried.groups, &carried.strays);
+        self.supervisor.restore(id, &memory, None, at);
+    }
+
+    /// The log of one stream; one whose name was made up keeps it.
+    fn resume_log(
+        &mut self,
+        config: &ProgramConfig,
+        channel: Channel,
+        (file, is_wanted): (Option<std::path::PathBuf>, bool),
+    ) -> Option<LogId> {
+        let output = match channel {
+            Channel::Stdout => &config.stdout,
+            Channel::Stderr => &config.stderr,
+        };
+        match (&output.logfile, file) {
+            (LogTarget::Auto, Some(file)) => {
+                let syslog = output.syslog.then(|| config.name.clone());
+                let spec = self.log_spec(output, Some(file), 0o600, syslog);
+                Some(self.output.add_log(spec))
+            }
+            (LogTarget::Auto | LogTarget::None | LogTarget::File(_), _) => {
+                self.make_log(config, channel, is_wanted)
+            }
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The daemon is replaced in place: `supervisorctl upgrade`, `reload --keep` and SIGUSR1. Programs, their output, their
+//! exit statuses and their deadlines, sockets and clients go on; what cannot take over is found out before.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, symlink},
+    time::Duration,
+};
+
+use supervisor_tests::{Daemon, Signal, binary, is_root, processes};
+
+const UPGRADED: &str = "Upgraded supervisord (pid $PID, 0.1.0 → 0.1.0)\n";
+
+/// Replaces the daemon and checks that it says so.
+#[track_caller]
+fn upgrade(daemon: &Daemon) {
+    let expected = UPGRADED.replace("$PID", &daemon.daemon_pid().to_string());
+    daemon.ctl("upgrade").is(&expected);
+}
+
+/// Descriptors of the daemon.
+fn descriptors(daemon: &Daemon) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{}/fd", daemon.daemon_pid())).expect("the daemon runs");
+    let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets.map(|target| target.display().to_string()).collect()
+}
+
+/// Whether `text` holds the lines 0, 1, 2, … each once and in order, the last one perhaps torn. How many.
+#[track_caller]
+fn numbered(text: &str) -> usize {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    for (expected, line) in whole.lines().enumerate() {
+        let number: usize = line.trim().parse().unwrap_or_else(|_| panic!("no number: {line:?}"));
+        assert_eq!(number, expected, "a line is lost, doubled or out of order");
+    }
+    whole.lines().count()
+}
+
+/// A program that counts, about two thousand lines each second.
+const COUNTER: &str = "/bin/sh -c 'i=0; while :; do echo $i; i=$((i+1)); done'";
+
+#[test]
+fn t17_under_load_nothing_restarts_no_line_is_lost_and_a_pending_kill_comes_in_time() {
+    let config = format!(
+        "[program:w]
+command={COUNTER}
+process_name=w%(process_num)d
+numprocs=3
+stdout_logfile=$DIR/w%(process_num)d.log
+stdout_logfile_maxbytes=64MB
+[program:slow]
+command=/bin/sh -c 'i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done'
+stdout_logfile=$DIR/slow.log
+[program:deaf]
+command=$ACTOR ignore=TERM record=$DIR/deaf sleep
+startsecs=0
+stopwaitsecs=4
+[program:dies]
+command=$ACTOR wait-line exit=7
+startsecs=0
+autorestart=false
+"
+    );
+    let mut daemon = Daemon::prepare(&config);
+    daemon.launch_copy();
+    for name in ["w:w0", "w:w1", "w:w2", "slow", "deaf"] {
+        daemon.until_state(name, "RUNNING");
+    }
+    let names = ["w:w0", "w:w1", "w:w2", "slow", "deaf", "dies"];
+    let pids = names.map(|name| daemon.process_pid(name));
+    let tail = daemon.ctl_background(&["tail", "-f", "slow"], "tail.out");
+    daemon.until("the tail to begin", || tail.text().lines().count() > 20);
+    let mut stop = daemon.ctl_background(&["stop", "deaf"], "stop.out");
+    daemon.until_state("deaf", "STOPPING");
+    let asked = supervisor_tests::monotonic();
+    for _ in 0..5 {
+        upgrade(&daemon);
+    }
+    assert_eq!(names.map(|name| daemon.process_pid(name)), pids, "nothing was restarted");
+    assert_eq!(daemon.state("deaf"), "STOPPING");
+    assert_eq!(stop.wait(), 0);
+    let waited = supervisor_tests::monotonic() - asked;
+    assert!(waited > Duration::from_secs(3), "killed too early: {waited:?}");
+    assert_eq!(stop.text(), "deaf: stopped\n");
+    daemon.until_log("killing 'deaf'");
+    // An exit status is still known: it is the same parent.
+    fs::write(format!("/proc/{}/fd/0", pids[5]), "\n").expect("the stdin of the program");
+    daemon.until_log("exited: dies (exit status 7; not expected)");
+    assert_eq!(daemon.json("dies")["exitstatus"], 7);
+    let seen = tail.text().lines().count();
+    daemon.until("the tail to go on", || tail.text().lines().count() > seen + 20);
+    daemon.ctl("stop all");
+    daemon.until("the last lines", || numbered(&daemon.read("w0.log")) > 100);
+    for name in ["w0.log", "w1.log", "w2.log", "slow.log"] {
+        assert!(numbered(&daemon.read(name)) > 100, "{name}");
+    }
+    let text = tail.text();
+    let followed = text.split_once("<==\n").expect("its first line").1;
+    let log = daemon.read("slow.log");
+    let whole = &followed[..followed.rfind('\n').expect("lines") + 1];
+    assert!(log.contains(whole), "the tail lost or doubled a line:\n{whole}");
+}
+
+#[test]
+fn daemon_and_programs_keep_pid_descriptors_and_sockets_over_generations() {
+    let mut daemon = Daemon::prepare(
+        "[program:a]\ncommand=$ACTOR cat\n[program:b]\ncommand=$ACTOR dump=$DIR/b.json sleep\n",
+    );
+    daemon.launch_copy();
+    daemon.until_state("a", "RUNNING");
+    daemon.until_state("b", "RUNNING");
+    upgrade(&daemon);
+    let (pid, pids) = (daemon.daemon_pid(), ["a", "b"].map(|name| daemon.process_pid(name)));
+    let socket = fs::metadata(daemon.path("s.sock")).expect("the socket");
+    daemon.until("its clients to be gone", || descriptors(&daemon).len() <= 34);
+    let before = descriptors(&daemon).len();
+    for _ in 0..4 {
+        upgrade(&daemon);
+    }
+    assert_eq!(daemon.read("supervisord.pid"), format!("{pid}\n"));
+    assert_eq!(["a", "b"].map(|name| daemon.process_pid(name)), pids);
+    assert_eq!(fs::metadata(daemon.path("s.sock")).expect("the socket").ino(), socket.ino());
+    daemon.until("the same number of descriptors", || descriptors(&daemon).len() == before);
+    assert!(!descriptors(&daemon).iter().any(|target| target.contains("memfd")), "the state is gone");
+    // A child of the new image knows nothing of all that.
+    fs::remove_file(daemon.path("b.json")).expect("the record of the first child");
+    daemon.ctl("restart b").is("b: stopped\nb: started\n");
+    daemon.until("the record of the second child", || daemon.path("b.json").exists());
+    let record: serde_json::Value = serde_json::from_str(&daemon.read("b.json")).expect("JSON");
+    let environment = record["environment"].as_object().expect("an object");
+    assert!(!environment.keys().any(|name| name.contains("HANDOVER")), "{environment:?}");
+    assert_eq!(record["descriptors"].as_object().expect("an object").len(), 3, "{record}");
+    assert_eq!(record["blocked"], "0000000000000000");
+    daemon.terminate();
+    assert!(!daemon.path("s.sock").exists() && !daemon.path("supervisord.pid").exists());
+}
+
+#[test]
+fn exit_statuses_of_programs_that_end_meanwhile_are_known() {
+    let daemon = Daemon::start(
+        "[program:q]
+command=$ACTOR sleep=%(process_num)d00 exit=%(process_num)d
+process_name=q%(process_num)d
+numprocs=40
+startsecs=0
+autorestart=false
+exitcodes=99
+",
+    );
+    for _ in 0..12 {
+        upgrade(&daemon);
+    }
+    daemon.until("all to end", || daemon.ctl("status").stdout.matches("EXITED").count() == 40);
+    for number in 0..40 {
+        let name = format!("q:q{number}");
+        assert_eq!(daemon.json(&name)["exitstatus"], number, "{name}");
+        assert_eq!(daemon.json(&name)["spawns"], 1, "{name}");
+    }
+}
+
+#[test]
+fn deadlines_go_on_where_they_were() {
+    let daemon = Daemon::start(
+        "[program:starting]
+command=$ACTOR sleep
+startsecs=6
+[program:failing]
+command=$ACTOR exit=1
+startretries=20
+",
+    );
+    daemon.until("a few failures", || daemon.json("failing")["retries"].as_u64() >= Some(2));
+    let retries = daemon.json("failing")["retries"].as_u64();
+    upgrade(&daemon);
+    assert_eq!(daemon.state("starting"), "STARTING");
+    assert!(daemon.json("failing")["retries"].as_u64() >= retries, "failures are still counted");
+    daemon.until_state("starting", "RUNNING");
+    daemon.until("the next failure", || daemon.json("failing")["retries"].as_u64() > retries);
+    daemon.ctl("stop failing").is("failing: stopped\n");
+    upgrade(&daemon);
+    assert_eq!(daemon.state("failing"), "STOPPED", "what was stopped stays so");
+}
+
+#[test]
+fn no_client_is_refused_while_the_daemon_is_replaced() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let reply = daemon.ctl("pid a");
+                        assert_eq!(reply.status, 0, "{reply:?}");
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..6 {
+            upgrade(&daemon);
+        }
+        for client in clients {
+            client.join().expect("every client was served");
+        }
+    });
+}
+
+#[test]
+fn sigusr1_upgrades_and_says_so_in_the_log() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    daemon.signal(Signal::SIGUSR1);
+    daemon.until_log("received SIGUSR1 indicating upgrade request");
+    daemon.until_log(&format!("was replaced by 0.1.0 with pid {}: 1 processes go on", daemon.daemon_pid()));
+    assert_eq!(daemon.process_pid("a"), pid);
+    let reply = daemon.ctl("--format json upgrade");
+    assert!(
+        reply.stdout.contains("\"result\":\"upgraded\"") && reply.stdout.contains("\"generation\":2"),
+        "{reply:?}"
+    );
+}
+
+#[test]
+fn binary_that_cannot_take_over_changes_nothing() {
+    let mut daemon = Daemon::prepare("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.launch_copy();
+    daemon.until_state("a", "RUNNING");
+    let (pid, own) = (daemon.process_pid("a"), daemon.path("supervisord").display().to_string());
+    let refused = |why: &str| {
+        let reply = daemon.ctl("upgrade");
+        let expected = format!("ERROR: not upgraded: {own} cannot take over, nothing was changed: {why}\n");
+        reply.fails(1, &expected);
+        assert_eq!(daemon.process_pid("a"), pid);
+    };
+    daemon.replace_copy(b"just text\n", 0o755);
+    refused("couldn't exec: ENOEXEC (Exec format error)");
+    daemon.replace_copy(b"#!/bin/sh\n", 0o644);
+    refused("couldn't exec: EACCES (Permission denied)");
+    daemon.replace_copy(b"#!/bin/sh\necho broken; exit 1\n", 0o755);
+    refused("it ended with status 1: broken");
+    daemon.replace_copy(b"#!/bin/sh\necho supervisord-takes-over 2 9.0\n", 0o755);
+    refused("it is no supervisord that can take over: supervisord-takes-over 2 9.0");
+    daemon.replace_copy(b"#!/bin/sh\nkill -SEGV $$\n", 0o755);
+    refused("signal 11 ended it");
+    fs::remove_file(daemon.path("supervisord")).expect("the binary");
+    refused("couldn't exec: ENOENT (No such file or directory)");
+    symlink(binary("supervisord"), daemon.path("supervisord")).expect("a link");
+    upgrade(&daemon);
+    assert_eq!(daemon.process_pid("a"), pid);
+}
+
+#[test]
+fn bad_configuration_or_another_user_is_refused_before_anything_is_given_up() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    daemon.configure("[program:a]\ncommand=$ACTOR sleep\nstartsecs=ten\n");
+    for command in ["upgrade", "reload --keep"] {
+        let reply = daemon.ctl(command);
+        assert_eq!(reply.status, 1);
+        assert!(
+            reply.stdout.contains("cannot take over, nothing was changed: it ended with status 2"),
+            "{reply:?}"
+        );
+        assert!(reply.stdout.contains("startsecs"), "{reply:?}");
+    }
+    daemon.configure("[supervisord]\nuser=nobody\n[program:a]\ncommand=$ACTOR sleep\n");
+    let reply = daemon.ctl("upgrade");
+    assert!(reply.stdout.contains("which cannot change in place"), "{reply:?}");
+    assert_eq!(daemon.process_pid("a"), pid);
+}
+
+#[test]
+fn image_that_gives_up_is_followed_by_the_one_before() {
+    let mut daemon = Daemon::prepare("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.launch_copy();
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    let real = binary("supervisord").display().to_string();
+    // It answers well, and as the next image fails after it has read the state.
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--check-handover*) exec {real} \"$@\";; esac\nexec {real} --bogus\n"
+    );
+    daemon.replace_copy(script.as_bytes(), 0o755);
+    let reply = daemon.ctl("upgrade");
+    assert_eq!(reply.status, 1, "{reply:?}");
+    assert!(reply.stdout.starts_with("ERROR: not upgraded: "), "{reply:?}");
+    daemon.until_log("the upgrade failed, version 0.1.0 goes on with pid");
+    assert_eq!(daemon.process_pid("a"), pid);
+    daemon.ctl("restart a").is("a: stopped\na: started\n");
+}
+
+#[test]
+fn second_upgrade_under_way_is_refused() {
+    let mut daemon = Daemon::prepare("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.launch_copy();
+    daemon.until_state("a", "RUNNING");
+    let real = binary("supervisord").display().to_string();
+    let gate = daemon.path("gate").display().to_string();
+    let script = format!("#!/bin/sh\nwhile [ -e {gate} ]; do sleep 0.05; done\nexec {real} \"$@\"\n");
+    fs::write(&gate, "").expect("the gate");
+    daemon.replace_copy(script.as_bytes(), 0o755);
+    let mut first = daemon.ctl_background(&["upgrade"], "first.out");
+    daemon.until_log("whether it can take over");
+    daemon.ctl("upgrade").fails(1, "ERROR: not upgraded: an upgrade is under way already\n");
+    assert_eq!(daemon.state("a"), "RUNNING", "clients are served meanwhile");
+    fs::remove_file(&gate).expect("the gate");
+    assert_eq!(first.wait(), 0, "{}", first.text());
+}
+
+#[test]
+fn reload_keep_applies_the_configuration_and_keeps_what_is_unchanged() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n[program:b]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    daemon.until_state("b", "RUNNING");
+    let (a, b) = (daemon.process_pid("a"), daemon.process_pid("b"));
+    let changed = "[supervisord]\nidentifier=other\n[program:a]\ncommand=$ACTOR sleep\n\
+                   [program:b]\ncommand=$ACTOR print=new sleep\n[program:c]\ncommand=$ACTOR sleep\n";
+    daemon.configure(changed);
+    upgrade(&daemon);
+    assert_eq!(daemon.process_pid("b"), b, "an upgrade alone changes no program");
+    daemon.ctl("reload --keep").is(&format!("Reloaded supervisord (pid {})\n", daemon.daemon_pid()));
+    daemon.until_state("c", "RUNNING");
+    daemon.until("b to be replaced", || daemon.process_pid("b") != b);
+    daemon.until_state("b", "RUNNING");
+    assert_eq!(daemon.process_pid("a"), a);
+    let version = daemon.ctl("--format json version").stdout;
+    assert!(version.contains("\"identifier\":\"other\""), "{version}");
+}
+
+#[test]
+fn watch_goes_on_without_repeating_itself() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    let watch = daemon.ctl_background(&["watch"], "watch.out");
+    daemon.until("the first row", || watch.text().contains("RUNNING"));
+    upgrade(&daemon);
+    daemon.ctl("stop a").is("a: stopped\n");
+    daemon.until("the last row", || watch.text().contains("STOPPED"));
+    assert_eq!(watch.text().matches("RUNNING").count(), 1, "{}", watch.text());
+}
+
+#[test]
+fn stdin_and_fg_go_on() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR cat\nstdout_logfile=$DIR/a.log\n");
+    daemon.until_state("a", "RUNNING");
+    let mut fg = daemon.ctl_background(&["fg", "a"], "fg.out");
+    fg.input("one\n");
+    daemon.until("the first echo", || fg.text().contains("one\n"));
+    upgrade(&daemon);
+    fg.input("two\n");
+    daemon.until("the second echo", || fg.text().contains("two\n"));
+    assert_eq!(daemon.read("a.log"), "one\ntwo\n");
+    assert_eq!(fg.text().matches("one").count(), 1);
+}
+
+#[test]
+fn daemon_in_the_background_without_root_and_as_process_1() {
+    let config = "[supervisord]\ndirectory=$DIR\n[program:a]\ncommand=$ACTOR sleep\n";
+    let mut daemon = Daemon::prepare(config);
+    assert_eq!(daemon.daemonize(&[]).status, 0);
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    upgrade(&daemon);
+    assert_eq!(daemon.process_pid("a"), pid);
+    let cwd = fs::read_link(format!("/proc/{}/cwd", daemon.daemon_pid())).expect("the daemon runs");
+    assert_eq!(cwd, daemon.path("").canonicalize().expect("the directory"));
+    if !is_root("daemon_in_the_background_without_root_and_as_process_1") {
+        return;
+    }
+    let mut other = Daemon::prepare("[program:a]\ncommand=$ACTOR sleep\n");
+    other.launch_as(65534);
+    other.until_state("a", "RUNNING");
+    let pid = other.process_pid("a");
+    upgrade(&other);
+    assert_eq!(other.process_pid("a"), pid);
+    let mut first = Daemon::prepare("[program:a]\ncommand=$ACTOR sleep\n");
+    first.launch_in(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    first.until_state("a", "RUNNING");
+    let pid = first.process_pid("a");
+    first.ctl("upgrade").is("Upgraded supervisord (pid 1, 0.1.0 → 0.1.0)\n");
+    assert_eq!(first.process_pid("a"), pid);
+}
+
+#[test]
+fn dropped_privileges_are_no_obstacle() {
+    if !is_root("dropped_privileges_are_no_obstacle") {
+        return;
+    }
+    let mut daemon = Daemon::prepare(
+        "[supervisord]\nuser=nobody\nlogfile=/dev/null\npidfile=/dev/null\n[unix_http_server]\nfile=$DIR/open/s.sock\n\
+         [supervisorctl]\nserverurl=unix://$DIR/open/s.sock\n[program:a]\ncommand=$ACTOR sleep\n",
+    );
+    fs::create_dir(daemon.path("open")).expect("a directory");
+    supervisor_tests::set_mode(&daemon.path("open"), 0o777);
+    daemon.launch_without_waiting();
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    upgrade(&daemon);
+    assert_eq!(daemon.process_pid("a"), pid);
+}
+
+#[test]
+fn service_manager_hears_of_the_new_image_and_programs_do_not_hear_of_it() {
+    let mut daemon = Daemon::prepare("[program:a]\ncommand=$ACTOR dump=$DIR/a.json sleep\nautostart=false\n");
+    let socket = std::os::unix::net::UnixDatagram::bind(daemon.path("notify")).expect("a socket");
+    socket.set_read_timeout(Some(supervisor_tests::BOUND)).expect("a timeout");
+    let received = || {
+        let mut buffer = [0; 500];
+        let length = socket.recv(&mut buffer).expect("a message in time");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let variable = format!("NOTIFY_SOCKET={}", daemon.path("notify").display());
+    daemon.launch_in(&["env", &variable]);
+    assert!(received().starts_with("READY=1"));
+    upgrade(&daemon);
+    assert!(received().starts_with("RELOADING=1"));
+    assert_eq!(received(), format!("READY=1\nMAINPID={}\n", daemon.daemon_pid()));
+    daemon.ctl("start a").is("a: started\n");
+    assert!(!daemon.read("a.json").contains("NOTIFY_SOCKET"));
+}
+
+#[test]
+fn shutdown_works_after_an_upgrade() {
+    let mut daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    upgrade(&daemon);
+    assert!(daemon.terminate().success());
+    assert!(!processes::is_alive(pid));
+}
