@@ -59,6 +59,10 @@ listeners: release
 ansible: release
     tests/ansible.py --bin-dir {{bin}} --python "$SUPERVISOR_PYTHON"
 
+# Real Celery workers under supervisord: warm stop, killed leader, reload (fetched into target/ with pip)
+celery: release
+    tests/celery.py --bin-dir {{bin}}
+
 # Debian's nginx, apache2, redis, PostgreSQL and php-fpm under supervisord (needs root and the packages)
 services: release
     SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TEST_SERVICES=1 cargo test --locked -p supervisor-tests --test services -- --nocapture
