@@ -2,12 +2,15 @@
 //!
 //! Every protocol decodes into [`Request`]s and encodes these answers; no behaviour lives in a protocol.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    config::StopSignal, event::EventType, output::follow::Follower, process::ProcessState,
+    config::{ProgramConfig, StopSignal},
+    event::EventType,
+    output::follow::Follower,
+    process::ProcessState,
     subscription::Subscription,
 };
 
@@ -71,6 +74,8 @@ pub type Answer<T> = Reply<Result<T, Refusal>>;
 pub enum Request {
     /// The daemon.
     Info(Reply<DaemonInfo>),
+    /// Which XML-RPC interfaces there are, and whether the daemon is ending.
+    Interfaces(Reply<Interfaces>),
     /// Processes.
     List(Reply<Listing>, ListQuery),
     /// Wakes the receiver whenever a process may have changed.
@@ -128,6 +133,15 @@ pub struct Upgraded {
     pub to: String,
     /// What [`DaemonInfo::generation`] is when it has been replaced.
     pub generation: u32,
+}
+
+/// What XML-RPC clients may call.
+#[derive(Debug, Clone)]
+pub struct Interfaces {
+    /// Names of the `[rpcinterface:x]` sections: the namespaces of Supervisor's methods.
+    pub names: Arc<[String]>,
+    /// Whether the daemon is shutting down or restarting.
+    pub is_ending: bool,
 }
 
 /// Which processes to list.
@@ -263,18 +277,18 @@ pub enum Phase {
 /// A process of the configuration as last read.
 #[derive(Debug, Clone)]
 pub struct ConfiguredProcess {
-    /// Name within the group.
-    pub name: String,
+    /// Its settings.
+    pub config: Arc<ProgramConfig>,
     /// Group.
     pub group: String,
     /// Whether the group is active.
     pub in_use: bool,
-    /// Whether it starts with its group.
-    pub autostart: bool,
     /// Priority of the group.
     pub group_priority: i32,
-    /// Priority of the process.
-    pub process_priority: i32,
+    /// Log of stdout, if the process is active and has one.
+    pub stdout_logfile: Option<PathBuf>,
+    /// Log of stderr, likewise.
+    pub stderr_logfile: Option<PathBuf>,
 }
 
 /// How the configuration differs from the active groups.

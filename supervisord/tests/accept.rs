@@ -135,10 +135,9 @@ async fn silence<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bytes: &[u8])
 #[tokio::test]
 async fn each_socket_speaks_both_protocols() {
     let fixture = Fixture::start(None);
-    let missing =
-        "XML-RPC and the web page are not part of this version; use supervisorctl or gRPC on this socket\n";
-    assert_eq!(http1(fixture.unix().await, "/RPC2", None).await, (501, None, missing.to_owned()));
-    assert_eq!(http1(fixture.tcp().await, "/", None).await, (501, None, missing.to_owned()));
+    let (status, _, page) = http1(fixture.unix().await, "/RPC2", None).await;
+    assert_eq!(status, 400, "{page}");
+    assert_eq!(http1(fixture.tcp().await, "/RPC2", None).await.0, 400, "not a POST");
     assert_eq!(http1(fixture.tcp().await, "/nosuch", None).await.0, 404);
     assert_eq!(health(fixture.unix().await, None).await.unwrap(), ServingStatus::Serving);
     assert_eq!(health(fixture.tcp().await, None).await.unwrap(), ServingStatus::Serving);

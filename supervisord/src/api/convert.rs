@@ -200,12 +200,12 @@ pub fn process_result(result: ProcessResult) -> v1::ProcessResult {
 /// The configuration as last read.
 pub fn configuration(processes: Vec<ConfiguredProcess>) -> v1::ListConfigurationReply {
     let one = |process: ConfiguredProcess| v1::ProcessConfiguration {
-        name: process.name,
+        name: process.config.name.clone(),
         group: process.group,
         in_use: process.in_use,
-        autostart: process.autostart,
+        autostart: process.config.autostart,
         group_priority: process.group_priority,
-        process_priority: process.process_priority,
+        process_priority: process.config.priority,
     };
     v1::ListConfigurationReply { processes: processes.into_iter().map(one).collect() }
 }

@@ -2,12 +2,16 @@
 //!
 //! `accept` takes connections and sends each request to one of two routers; `auth` decides who may pass. What the
 //! gRPC calls do is in the service given to [`grpc_router`]; this module adds the standard health and reflection
-//! services to it. The HTTP/1.1 side says for now that it is not part of this version.
+//! services to it. Over HTTP/1.1 there are `xmlrpc` and the log streams of `logtail`.
 
 mod accept;
 mod auth;
 pub mod convert;
 pub mod grpc;
+mod logtail;
+pub mod xmlrpc;
+
+use std::borrow::Cow;
 
 use axum::{
     Router,
@@ -45,23 +49,70 @@ pub fn grpc_router(routes: Routes) -> Result<(Router, HealthReporter), tonic_ref
 
 /// The HTTP/1.1 router: each part adds its own routes, all of which ask `driver`.
 pub fn http_router(driver: Handle) -> Router {
+    let rpc = xmlrpc::Service::new(driver.clone());
     Router::new()
         .route("/", axum::routing::any(missing))
         .route("/index.html", axum::routing::any(missing))
-        .fallback(move |request| by_prefix(driver.clone(), request))
+        .fallback(move |request| by_prefix(rpc.clone(), driver.clone(), request))
 }
 
 /// Paths that Supervisor matches by their beginning only; 404 for everything else.
-async fn by_prefix(_driver: Handle, request: Request) -> Response {
-    if request.uri().path().starts_with("/RPC2") {
-        return missing().await.into_response();
+async fn by_prefix(rpc: xmlrpc::Service, driver: Handle, request: Request) -> Response {
+    let path = percent_decoded(request.uri().path());
+    if path.starts_with("/RPC2") {
+        rpc.answer(request).await
+    } else if path.starts_with("/logtail") || path.starts_with("/mainlogtail") {
+        logtail::answer(&driver, request.method(), &path).await
+    } else {
+        (StatusCode::NOT_FOUND, "no such page\n").into_response()
     }
-    (StatusCode::NOT_FOUND, "no such page\n").into_response()
+}
+
+/// `text` with each `%xx` replaced by the byte that it stands for; bytes that are no UTF-8 become U+FFFD.
+fn percent_decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(decoded) if *byte == b'%' => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            Some(_) | None => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What this version does not have.
 async fn missing() -> (StatusCode, &'static str) {
-    let text =
-        "XML-RPC and the web page are not part of this version; use supervisorctl or gRPC on this socket\n";
-    (StatusCode::NOT_IMPLEMENTED, text)
+    (
+        StatusCode::NOT_IMPLEMENTED,
+        "the web page is not part of this version; use supervisorctl on this socket\n",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_codes_are_decoded_and_others_kept() {
+        for (text, expected) in [
+            ("/RPC2", "/RPC2"),
+            ("/%52PC2", "/RPC2"),
+            ("/a%3Ab%c3%a9", "/a:b\u{e9}"),
+            ("/%zz%4%", "/%zz%4%"),
+            ("%ff", "\u{fffd}"),
+        ] {
+            assert_eq!(percent_decoded(text), expected);
+        }
+    }
 }

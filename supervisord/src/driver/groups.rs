@@ -170,18 +170,25 @@ impl Driver {
 
     /// The configuration as last read, ordered by process name.
     pub(super) fn configured_processes(&self) -> Vec<ConfiguredProcess> {
-        let one = |group: &GroupConfig, process: &ProgramConfig| ConfiguredProcess {
-            name: process.name.clone(),
-            group: group.name.clone(),
-            in_use: self.supervisor.group(&group.name).is_some(),
-            autostart: process.autostart,
-            group_priority: group.priority,
-            process_priority: process.priority,
+        let one = |group: &GroupConfig, process: &Arc<ProgramConfig>| {
+            let active = self.supervisor.find(&group.name, &process.name);
+            let path = |channel| {
+                let log = self.units.get(&active?)?.log(channel)?;
+                self.output.path(log).map(ToOwned::to_owned)
+            };
+            ConfiguredProcess {
+                config: Arc::clone(process),
+                group: group.name.clone(),
+                in_use: self.supervisor.group(&group.name).is_some(),
+                group_priority: group.priority,
+                stdout_logfile: path(Channel::Stdout),
+                stderr_logfile: path(Channel::Stderr),
+            }
         };
         let groups = self.available.groups.iter();
         let mut all: Vec<_> =
             groups.flat_map(|group| group.processes.iter().map(move |process| one(group, process))).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_by(|a, b| a.config.name.cmp(&b.config.name));
         all
     }
 
@@ -206,12 +213,12 @@ impl Driver {
 
     /// Activates a group of the configuration as last read.
     pub(super) fn add_group(&mut self, name: &str, now: Moment) -> Result<(), Refusal> {
-        if self.supervisor.group(name).is_some() {
-            return Err(Refusal::new(Reason::AlreadyAdded, format!("group {name} is active")));
-        }
         let group = self.available.groups.iter().find(|group| group.name == name).cloned();
         let group =
             group.ok_or_else(|| Refusal::new(Reason::BadName, format!("no group is called {name:?}")))?;
+        if self.supervisor.group(name).is_some() {
+            return Err(Refusal::new(Reason::AlreadyAdded, format!("group {name} is active")));
+        }
         self.activate(group, now);
         Ok(())
     }
@@ -269,6 +276,7 @@ impl Driver {
         if let Err(error) = self.log.reconfigure(&config.daemon) {
             error!("{error}");
         }
+        self.interfaces = config.rpc_interfaces.keys().cloned().collect();
         self.reopen_servers(&config);
         self.launcher.set_config(&config);
         self.available = config;

@@ -27,6 +27,7 @@ use std::{
     io,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -112,6 +113,8 @@ struct Driver {
     output: Output,
     events: Events,
     launcher: Launcher,
+    /// Names of the XML-RPC interfaces, which only a restart changes.
+    interfaces: Arc<[String]>,
     /// The configuration as last read; the active groups may differ from it.
     available: Config,
     /// What the command line sets, the machine as it was at the start, and the file, to read it again.
@@ -234,6 +237,7 @@ impl Driver {
             overrides: start.args.overrides,
             configuration_file: start.loaded.path,
             inputs: start.loaded.inputs,
+            interfaces: start.loaded.config.rpc_interfaces.keys().cloned().collect(),
             available: start.loaded.config,
             log: start.log,
             pidfile: start.pidfile,

@@ -1,5 +1,7 @@
 //! Answers to clients: listings, logs, stdin; `operate` has the operations on processes, `groups` those on groups.
 
+use std::sync::Arc;
+
 use super::Driver;
 use crate::{
     clock::Moment,
@@ -7,10 +9,10 @@ use crate::{
     output::{LogId, follow::Follower},
     process::{ProcessState, describe::description},
     request::{
-        Channel, DaemonInfo, ListQuery, Listing, LogSource, Phase, ProcessInfo, ProcessResult, Reason,
-        Refusal, Request,
+        Channel, DaemonInfo, Interfaces, ListQuery, Listing, LogSource, Phase, ProcessInfo, ProcessResult,
+        Reason, Refusal, Request,
     },
-    supervisor::{ProcessId, Selection, select},
+    supervisor::{Mode, ProcessId, Selection, select},
 };
 
 impl Driver {
@@ -18,6 +20,7 @@ impl Driver {
     pub(super) fn handle_request(&mut self, request: Request, now: Moment) {
         match request {
             Request::Info(reply) => answer(reply, self.info()),
+            Request::Interfaces(reply) => answer(reply, self.interfaces()),
             Request::List(reply, query) => answer(reply, self.list(&query, now)),
             Request::Changes(reply) => answer(reply, self.generation.subscribe()),
             Request::Operate(reply, operate) => self.handle_operate(reply, &operate, now),
@@ -104,6 +107,10 @@ impl Driver {
             generation: self.upgrades.generation,
             upgrade_problem: self.upgrades.problem.clone(),
         }
+    }
+
+    fn interfaces(&self) -> Interfaces {
+        Interfaces { names: Arc::clone(&self.interfaces), is_ending: self.supervisor.mode() != Mode::Running }
     }
 
     fn health_warnings(&self) -> Vec<String> {

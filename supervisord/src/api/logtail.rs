@@ -1,0 +1,120 @@
+//! Logs as streams over HTTP: `/logtail/NAME[/stdout|/stderr]` and `/mainlogtail`, the end of the log and then what is
+//! added, for as long as the client listens.
+
+use std::{io, os::unix::fs::MetadataExt as _, path::Path};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::xmlrpc::{SERVER, error_page};
+use crate::{
+    output::follow::Follower,
+    request::{Channel, Handle, LogSource, Reason, Refusal, Request as Ask},
+};
+
+/// Bytes of the log that come first.
+const BACKLOG: u64 = 1024;
+
+/// Answers a request by `method` for the log that `path` (percent-decoded) names.
+pub(super) async fn answer(driver: &Handle, method: &Method, path: &str) -> Response {
+    if method != Method::GET {
+        return error_page(StatusCode::BAD_REQUEST);
+    }
+    let Some(source) = source(path) else { return error_page(StatusCode::NOT_FOUND) };
+    match open(driver, source.clone()).await {
+        Ok((follower, modified)) => {
+            let mut response = Response::new(stream(follower));
+            let headers = response.headers_mut();
+            headers.insert(header::SERVER, SERVER);
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=utf-8"));
+            if let Some(modified) = modified {
+                headers.insert(header::LAST_MODIFIED, modified);
+            }
+            // Asks proxies to pass on each line as it comes.
+            if source != LogSource::Daemon {
+                headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+            }
+            response
+        }
+        Err(refusal) if refusal.reason == Reason::ShuttingDown => error_page(StatusCode::SERVICE_UNAVAILABLE),
+        Err(_) => error_page(StatusCode::NOT_FOUND),
+    }
+}
+
+/// Which log a path means; none if it names a stream that does not exist. Pure.
+fn source(path: &str) -> Option<LogSource> {
+    let path = path.trim_start_matches('/');
+    if path.starts_with("mainlogtail") {
+        return Some(LogSource::Daemon);
+    }
+    let (_, rest) = path.split_once('/')?;
+    let (name, channel) = match rest.split_once('/') {
+        None | Some((_, "stdout")) => (rest, Channel::Stdout),
+        Some((_, "stderr")) => (rest, Channel::Stderr),
+        Some(_) => return None,
+    };
+    let name = name.split('/').next().unwrap_or_default();
+    // A name by which supervisorctl means several processes is none here.
+    (name != "all" && !name.contains(['*', '?', '['])).then(|| LogSource::Process(name.to_owned(), channel))
+}
+
+/// The follower of a log, and when the log was last written to.
+async fn open(driver: &Handle, source: LogSource) -> Result<(Follower, Option<HeaderValue>), Refusal> {
+    let path = driver.ask_for(|reply| Ask::Log(reply, source.clone())).await?;
+    let follower = driver.ask_for(|reply| Ask::Follow(reply, source, BACKLOG)).await?;
+    Ok((follower, modified(&path)))
+}
+
+/// When a file was last written to, as HTTP says it.
+fn modified(path: &Path) -> Option<HeaderValue> {
+    let seconds = path.metadata().ok()?.mtime();
+    let time = jiff::Timestamp::from_second(seconds).ok()?;
+    HeaderValue::from_str(&time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
+}
+
+/// What comes from the log. Read only as fast as the client takes it.
+fn stream(mut follower: Follower) -> Body {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
+    // Ends when the client is gone, or the log: each step waits for one of the two.
+    tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                next = follower.next() => next,
+                () = sender.closed() => return,
+            };
+            let Some(piece) = next.transpose() else { return };
+            let is_end = piece.is_err();
+            if sender.send(piece).await.is_err() || is_end {
+                return;
+            }
+        }
+    });
+    Body::from_stream(ReceiverStream::new(receiver))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_processes_and_streams() {
+        let process = |name: &str, channel| Some(LogSource::Process(name.to_owned(), channel));
+        for (path, expected) in [
+            ("/mainlogtail", Some(LogSource::Daemon)),
+            ("/mainlogtail/x", Some(LogSource::Daemon)),
+            ("/logtail/x", process("x", Channel::Stdout)),
+            ("//logtail/g:x/stdout", process("g:x", Channel::Stdout)),
+            ("/logtail/g:x/stderr", process("g:x", Channel::Stderr)),
+            ("/logtail/x/other", None),
+            ("/logtail/x/", None),
+            ("/logtail/w*", None),
+            ("/logtail/", process("", Channel::Stdout)),
+            ("/logtail", None),
+        ] {
+            assert_eq!(source(path), expected, "{path}");
+        }
+    }
+}

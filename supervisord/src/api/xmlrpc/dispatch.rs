@@ -1,0 +1,522 @@
+//! Calls become requests to the driver, and its answers are written down.
+
+use std::path::Path;
+
+use tokio::sync::mpsc;
+
+use super::{
+    calls::{self, Call, METHODS, Range, Target},
+    decode::MethodCall,
+    encode::Writer,
+    fault::{Fault, SUCCESS},
+    value::Value,
+};
+use crate::{
+    output::tail::{self, ReadError},
+    request::{
+        ConfiguredProcess, Handle, Interfaces, ListQuery, Listing, LogSource, Operate, ProcessInfo,
+        ProcessResult, Reason, Refusal, Request, Verb,
+    },
+};
+
+/// The version of Supervisor's interface.
+const API_VERSION: &str = "3.0";
+/// The version of Supervisor that tools expect.
+const SUPERVISOR_VERSION: &str = "4.3.0";
+/// Name that no process has, for what cannot be one: the driver then refuses as it refuses every unknown name.
+const IMPOSSIBLE: &str = "\0";
+/// Bytes that the answers of one `multicall` may have together. A single answer is bounded by the logs that it reads.
+const MULTICALL_LIMIT: usize = 128 << 20;
+
+/// Answers calls.
+#[derive(Debug, Clone)]
+pub(super) struct Dispatcher {
+    driver: Handle,
+}
+
+impl Dispatcher {
+    /// One that asks this driver.
+    pub(super) fn new(driver: Handle) -> Self {
+        Self { driver }
+    }
+
+    /// Answers one call.
+    ///
+    /// # Errors
+    /// What went wrong, in Supervisor's words.
+    pub(super) async fn call(&self, call: MethodCall) -> Result<Writer, Fault> {
+        let mut writer = Writer::default();
+        if call.method == "system.multicall" {
+            self.multicall(call.params, &mut writer).await?;
+        } else {
+            self.invoke(&call.method, call.params, &mut writer).await?;
+        }
+        Ok(writer)
+    }
+
+    /// Calls one after the other; each result stands in the array as it is, not in an array of its own as elsewhere.
+    async fn multicall(&self, params: Vec<Value>, writer: &mut Writer) -> Result<(), Fault> {
+        let mut params = params.into_iter();
+        let (Some(Value::Array(calls)), None) = (params.next(), params.next()) else {
+            return Err(Fault::incorrect_parameters());
+        };
+        writer.begin_array();
+        for call in calls {
+            let before = writer.len();
+            if let Err(fault) = self.one_of_many(call, writer).await {
+                writer.truncate(before);
+                writer.fault(&fault);
+            }
+            if writer.len() > MULTICALL_LIMIT {
+                return Err(Fault::failed(format!("the results are more than {MULTICALL_LIMIT} bytes")));
+            }
+        }
+        writer.end_array();
+        Ok(())
+    }
+
+    async fn one_of_many(&self, call: Value, writer: &mut Writer) -> Result<(), Fault> {
+        let Value::Struct(members) = call else { return Err(Fault::incorrect_parameters()) };
+        let (mut method, mut params) = (None, Vec::new());
+        for (name, value) in members {
+            match (name.as_str(), value) {
+                ("methodName", value) => method = Some(value.into_name()?),
+                ("params", Value::Array(values)) => params = values,
+                ("params", _) => return Err(Fault::incorrect_parameters()),
+                _ => {}
+            }
+        }
+        let method = method.ok_or_else(|| Fault::parameters("No methodName"))?;
+        if method == "system.multicall" {
+            return Err(Fault::parameters("Recursive system.multicall forbidden"));
+        }
+        self.invoke(&method, params, writer).await
+    }
+
+    async fn invoke(&self, method: &str, params: Vec<Value>, writer: &mut Writer) -> Result<(), Fault> {
+        let mut parts = method.split('.');
+        let (Some(namespace), Some(name), None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(Fault::unknown_method());
+        };
+        let Interfaces { names, is_ending } =
+            self.driver.ask(Request::Interfaces).await.map_err(|_| Fault::ending())?;
+        if namespace == "system" {
+            return introspect(name, params, &names, writer);
+        }
+        if !names.iter().any(|known| known == namespace) {
+            return Err(Fault::unknown_method());
+        }
+        let call = Call::parse(name, params)?;
+        if is_ending && !matches!(call, Call::SendRemoteEvent(..)) {
+            return Err(Fault::ending());
+        }
+        self.answer(call, writer).await
+    }
+
+    async fn answer(&self, call: Call, writer: &mut Writer) -> Result<(), Fault> {
+        match call {
+            Call::ApiVersion => writer.string(API_VERSION),
+            Call::SupervisorVersion => writer.string(SUPERVISOR_VERSION),
+            Call::Identification | Call::State | Call::Pid => self.daemon(&call, writer).await?,
+            Call::ReadLog(source, range) => writer.bytes(&self.read(source, range).await?),
+            Call::TailLog(source, range) => self.tail(source, range, writer).await?,
+            Call::ClearLog => self.done(self.driver.ask_for(Request::ClearDaemonLog).await, "", writer)?,
+            Call::ClearProcessLogs(name) => self.clear(&name, writer).await?,
+            Call::ClearAllProcessLogs => {
+                let all = vec!["all".to_owned()];
+                let results = self.driver.ask_for(|reply| Request::ClearLogs(reply, all)).await;
+                write_results(results.map_err(|refusal| Fault::refused(&refusal, ""))?, writer);
+            }
+            Call::Shutdown => self.done(self.driver.ask_for(Request::Shutdown).await, "", writer)?,
+            Call::Restart => self.done(self.driver.ask_for(Request::Reload).await, "", writer)?,
+            Call::ReloadConfig => self.reload_config(writer).await?,
+            Call::AddGroup(name) => {
+                let group = name.clone();
+                let answer = self.driver.ask_for(|reply| Request::AddGroup(reply, group)).await;
+                self.done(answer, &name, writer)?;
+            }
+            Call::RemoveGroup(name) => {
+                let group = name.clone();
+                let answer = self.driver.ask_for(|reply| Request::RemoveGroup(reply, group)).await;
+                self.done(answer, &name, writer)?;
+            }
+            Call::Start(target, wait) => self.operate(Verb::Start, &target, wait, writer).await?,
+            Call::Stop(target, wait) => self.operate(Verb::Stop, &target, wait, writer).await?,
+            Call::Signal(target, signal) => match calls::signal(&signal) {
+                Ok(verb) => self.operate(verb, &target, false, writer).await?,
+                Err(fault) => self.bad_signal(fault, &target, writer).await?,
+            },
+            Call::ProcessInfo(name) => {
+                let listing = self.list(vec![selector_of_one(&name)]).await?;
+                let process = listing.processes.first().ok_or_else(|| Fault::bad_name(&name))?;
+                write_process(process, writer);
+            }
+            Call::AllProcessInfo => {
+                let listing = self.list(Vec::new()).await?;
+                write_array(&listing.processes, writer, write_process);
+            }
+            Call::AllConfigInfo => {
+                let all = self.driver.ask_for(Request::ListConfiguration).await;
+                let all = all.map_err(|refusal| Fault::refused(&refusal, ""))?;
+                write_array(&all, writer, write_configuration);
+            }
+            Call::SendStdin(name, text) => {
+                let (process, data) = (selector_of_one(&name), text.into_bytes());
+                let answer = self.driver.ask_for(|reply| Request::WriteStdin(reply, process, data)).await;
+                self.done(answer, &name, writer)?;
+            }
+            Call::SendRemoteEvent(kind, data) => {
+                let sent = self.driver.ask(|reply| Request::RemoteEvent(reply, kind, data)).await;
+                sent.map_err(|_| Fault::ending())?;
+                writer.boolean(true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes true, or makes a fault about `name`.
+    #[allow(clippy::unused_self, reason = "reads like the other answers")]
+    fn done(&self, answer: Result<(), Refusal>, name: &str, writer: &mut Writer) -> Result<(), Fault> {
+        answer.map_err(|refusal| Fault::refused(&refusal, name))?;
+        writer.boolean(true);
+        Ok(())
+    }
+
+    async fn daemon(&self, call: &Call, writer: &mut Writer) -> Result<(), Fault> {
+        let info = self.driver.ask(Request::Info).await.map_err(|_| Fault::ending())?;
+        match call {
+            Call::Identification => writer.string(&info.identifier),
+            Call::Pid => writer.int(info.pid.into()),
+            // In every other state the call is refused.
+            _ => {
+                writer.begin_struct();
+                writer.member("statecode", |w| w.int(1));
+                writer.member("statename", |w| w.string("RUNNING"));
+                writer.end_struct();
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, names: Vec<String>) -> Result<Listing, Fault> {
+        let query = ListQuery { names, since: None };
+        self.driver.ask(|reply| Request::List(reply, query)).await.map_err(|_| Fault::ending())
+    }
+
+    async fn reload_config(&self, writer: &mut Writer) -> Result<(), Fault> {
+        let changes = self.driver.ask_for(Request::Reread).await;
+        let changes = changes.map_err(|refusal| Fault::refused(&refusal, ""))?;
+        writer.begin_array();
+        writer.begin_array();
+        for names in [&changes.added, &changes.changed, &changes.removed] {
+            writer.strings(names);
+        }
+        writer.end_array();
+        writer.end_array();
+        Ok(())
+    }
+}
+
+/// Logs.
+impl Dispatcher {
+    /// The path of a log.
+    async fn log(&self, source: LogSource) -> Result<std::path::PathBuf, Fault> {
+        let (source, name) = match source {
+            LogSource::Daemon => (LogSource::Daemon, String::new()),
+            LogSource::Process(name, channel) => (LogSource::Process(selector_of_one(&name), channel), name),
+        };
+        let path = self.driver.ask_for(|reply| Request::Log(reply, source)).await;
+        path.map_err(|refusal| match refusal.reason {
+            Reason::NoFile => Fault::no_file(None),
+            _ => Fault::refused(&refusal, &name),
+        })
+    }
+
+    async fn read(&self, source: LogSource, range: Range) -> Result<Vec<u8>, Fault> {
+        let path = self.log(source).await?;
+        if !path.exists() {
+            return Err(Fault::no_file(Some(&path)));
+        }
+        tail::read_range(&path, range.offset, range.length).map_err(|error| read_fault(&path, &error))
+    }
+
+    async fn tail(&self, source: LogSource, range: Range, writer: &mut Writer) -> Result<(), Fault> {
+        let nothing = |new_offset| tail::Tail { data: Vec::new(), new_offset, overflow: false };
+        let tail = match self.log(source).await {
+            // Supervisor's answer when it cannot read: the offset asked for.
+            Ok(path) => tail::tail(&path, range.offset, range.length)
+                .unwrap_or_else(|_| nothing(u64::try_from(range.offset).unwrap_or(0))),
+            Err(fault) if fault.code == Reason::NoFile as i64 => nothing(0),
+            Err(fault) => return Err(fault),
+        };
+        writer.begin_array();
+        writer.bytes(&tail.data);
+        writer.int(i64::try_from(tail.new_offset).unwrap_or(i64::MAX));
+        writer.boolean(tail.overflow);
+        writer.end_array();
+        Ok(())
+    }
+
+    async fn clear(&self, name: &str, writer: &mut Writer) -> Result<(), Fault> {
+        let names = vec![selector_of_one(name)];
+        let results = self.driver.ask_for(|reply| Request::ClearLogs(reply, names)).await;
+        let results = results.map_err(|refusal| Fault::refused(&refusal, name))?;
+        match results.first().map(|result| result.reason) {
+            Some(Reason::Ok) => writer.boolean(true),
+            Some(reason) => return Err(Fault::of(reason, name)),
+            None => return Err(Fault::bad_name(name)),
+        }
+        Ok(())
+    }
+}
+
+/// Operations on processes.
+impl Dispatcher {
+    async fn operate(
+        &self,
+        verb: Verb,
+        target: &Target,
+        wait: bool,
+        writer: &mut Writer,
+    ) -> Result<(), Fault> {
+        let operate = Operate { verb, names: vec![target.selector()], wait };
+        let results = self.driver.ask_for(|reply| Request::Operate(reply, operate)).await;
+        let mut results = results.map_err(|refusal| Fault::refused(&refusal, target.name()))?;
+        if target.is_one() {
+            return one_result(results.recv().await.as_ref(), target.name(), writer);
+        }
+        gather(&mut results, target.name(), writer).await
+    }
+
+    /// No signal is called so; but an unknown name is the first thing that is wrong.
+    async fn bad_signal(&self, fault: Fault, target: &Target, writer: &mut Writer) -> Result<(), Fault> {
+        let listing = self.list(vec![target.selector()]).await?;
+        if !listing.unmatched.is_empty() {
+            return Err(Fault::bad_name(target.name()));
+        }
+        if target.is_one() {
+            return Err(fault);
+        }
+        writer.begin_array();
+        for process in listing.processes.iter().filter(|process| process.state.is_signallable()) {
+            write_status(&process.name, &process.group, Some(&fault), writer);
+        }
+        writer.end_array();
+        Ok(())
+    }
+}
+
+impl Target {
+    /// What it is called by the client.
+    fn name(&self) -> &str {
+        match self {
+            Self::Process(name) | Self::Group(name) => name,
+            Self::All => "",
+        }
+    }
+
+    /// Whether it can be one process only.
+    fn is_one(&self) -> bool {
+        matches!(self, Self::Process(name) if !names_group(name))
+    }
+
+    /// What the driver calls it. Wildcards are an addition of `supervisorctl`, not of this interface.
+    fn selector(&self) -> String {
+        match self {
+            Self::Process(name) if names_group(name) => {
+                group_selector(name.split(':').next().unwrap_or_default())
+            }
+            Self::Process(name) => selector_of_one(name),
+            Self::Group(name) => group_selector(name),
+            Self::All => "all".to_owned(),
+        }
+    }
+}
+
+/// Whether a name is `group:*` or `group:`.
+fn names_group(name: &str) -> bool {
+    matches!(name.split_once(':'), Some((_, "" | "*")))
+}
+
+fn group_selector(group: &str) -> String {
+    let is_plain = !group.contains([':', '*', '?', '[']);
+    format!("{}:*", if is_plain { group } else { IMPOSSIBLE })
+}
+
+/// `name` or `group:name`, without the meanings that names have for `supervisorctl`.
+fn selector_of_one(name: &str) -> String {
+    if name == "all" {
+        return "all:all".to_owned();
+    }
+    let is_plain = !names_group(name) && !name.contains(['*', '?', '[']);
+    if is_plain { name } else { IMPOSSIBLE }.to_owned()
+}
+
+/// The result of an operation on one process: true, or a fault.
+fn one_result(result: Option<&ProcessResult>, name: &str, writer: &mut Writer) -> Result<(), Fault> {
+    // Without a result the process, or the daemon, is gone while it was waited for.
+    let result = result.ok_or_else(|| Fault::of(Reason::AbnormalTermination, name))?;
+    match Fault::of_result(result, name) {
+        Some(fault) => Err(fault),
+        None => {
+            writer.boolean(true);
+            Ok(())
+        }
+    }
+}
+
+/// The results of an operation on several processes, in the order in which they come.
+async fn gather(
+    results: &mut mpsc::Receiver<ProcessResult>,
+    name: &str,
+    writer: &mut Writer,
+) -> Result<(), Fault> {
+    writer.begin_array();
+    while let Some(result) = results.recv().await {
+        if result.group.is_empty() && matches!(result.reason, Reason::BadGroup | Reason::BadName) {
+            return Err(Fault::bad_name(name));
+        }
+        write_result(&result, writer);
+    }
+    writer.end_array();
+    Ok(())
+}
+
+fn write_results(results: Vec<ProcessResult>, writer: &mut Writer) {
+    write_array(&results, writer, write_result);
+}
+
+fn write_result(result: &ProcessResult, writer: &mut Writer) {
+    let name = if result.group == result.name {
+        result.name.clone()
+    } else {
+        format!("{}:{}", result.group, result.name)
+    };
+    write_status(&result.name, &result.group, Fault::of_result(result, &name).as_ref(), writer);
+}
+
+fn write_status(name: &str, group: &str, fault: Option<&Fault>, writer: &mut Writer) {
+    let (status, description) = fault.map_or((SUCCESS, "OK"), |fault| (fault.code, fault.text.as_str()));
+    writer.begin_struct();
+    writer.member("name", |w| w.string(name));
+    writer.member("group", |w| w.string(group));
+    writer.member("status", |w| w.int(status));
+    writer.member("description", |w| w.string(description));
+    writer.end_struct();
+}
+
+fn write_array<T>(items: &[T], writer: &mut Writer, write: impl Fn(&T, &mut Writer)) {
+    writer.begin_array();
+    for item in items {
+        write(item, writer);
+    }
+    writer.end_array();
+}
+
+fn write_process(process: &ProcessInfo, writer: &mut Writer) {
+    super::describe::process(process, writer);
+}
+
+fn write_configuration(process: &ConfiguredProcess, writer: &mut Writer) {
+    super::describe::configuration(process, writer);
+}
+
+/// Why a log is not read.
+fn read_fault(path: &Path, error: &ReadError) -> Fault {
+    match error {
+        ReadError::BadArguments { .. } => Fault::bad_arguments(),
+        ReadError::NoFile(_) => Fault::no_file(Some(path)),
+        ReadError::TooLarge { .. } | ReadError::Io { .. } => Fault::failed(error),
+    }
+}
+
+/// `system.listMethods`, `system.methodHelp`, `system.methodSignature`.
+fn introspect(name: &str, params: Vec<Value>, names: &[String], writer: &mut Writer) -> Result<(), Fault> {
+    let (wanted, is_known) = match name {
+        "listMethods" => (0, true),
+        "methodHelp" | "methodSignature" => (1, true),
+        _ => (0, false),
+    };
+    if !is_known {
+        return Err(Fault::unknown_method());
+    }
+    if params.len() != wanted {
+        return Err(Fault::incorrect_parameters());
+    }
+    let Some(about) = params.into_iter().next() else {
+        let own = SYSTEM.iter().map(|method| format!("system.{}", method.name));
+        let others =
+            names.iter().flat_map(|space| METHODS.iter().map(move |m| format!("{space}.{}", m.name)));
+        let mut all: Vec<String> = own.chain(others).collect();
+        all.sort();
+        writer.strings(all);
+        return Ok(());
+    };
+    let about = about.into_name()?;
+    let method = match about.split_once('.') {
+        Some(("system", name)) => SYSTEM.iter().find(|method| method.name == name),
+        Some((space, name)) if names.iter().any(|known| known == space) => calls::find(name),
+        Some(_) | None => None,
+    };
+    let method = method.ok_or_else(Fault::signature_unsupported)?;
+    if name == "methodHelp" {
+        writer.string(method.help);
+    } else {
+        writer.strings(method.signature);
+    }
+    Ok(())
+}
+
+/// The methods of `system`.
+static SYSTEM: [calls::Method; 4] = [
+    calls::Method {
+        name: "listMethods",
+        signature: &["array"],
+        optional: 0,
+        help: "The names of all methods.",
+    },
+    calls::Method {
+        name: "methodHelp",
+        signature: &["string", "string"],
+        optional: 0,
+        help: "What a method does.",
+    },
+    calls::Method {
+        name: "methodSignature",
+        signature: &["array", "string"],
+        optional: 0,
+        help: "The type of a method's result and those of its parameters.",
+    },
+    calls::Method {
+        name: "multicall",
+        signature: &["array", "array"],
+        optional: 0,
+        help: "Calls several methods, one after the other: an array of {methodName, params}. Each result stands in the \
+               answer as it is; a fault stands there as {faultCode, faultString}.",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_supervisors_meaning_only() {
+        for (name, selector, is_one) in [
+            ("web", "web", true),
+            ("g:p", "g:p", true),
+            ("all", "all:all", true),
+            ("g:*", "g:*", false),
+            ("g:", "g:*", false),
+            ("w*", "\0", true),
+            ("w*:*", "\0:*", false),
+            ("g:p?", "\0", true),
+            ("", "", true),
+        ] {
+            let target = Target::Process(name.to_owned());
+            assert_eq!((target.selector().as_str(), target.is_one()), (selector, is_one), "{name}");
+        }
+        assert_eq!(Target::Group("g".to_owned()).selector(), "g:*");
+        assert_eq!(Target::Group("g:p".to_owned()).selector(), "\0:*");
+    }
+}

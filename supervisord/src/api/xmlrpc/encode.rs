@@ -1,0 +1,219 @@
+//! Answers as text, in the layout of Python's `xmlrpc` with its line breaks, written in one pass.
+
+use std::fmt::Write as _;
+
+use super::fault::Fault;
+
+/// The largest and smallest `<int>` of XML-RPC.
+const INT: std::ops::RangeInclusive<i64> = i32::MIN as i64..=i32::MAX as i64;
+
+/// Writes values one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    text: String,
+}
+
+impl Writer {
+    /// Bytes written so far.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Takes back what was written after the text had this length.
+    pub(super) fn truncate(&mut self, length: usize) {
+        self.text.truncate(length);
+    }
+
+    /// A string. Characters that XML cannot carry become U+FFFD.
+    pub(super) fn string(&mut self, value: &str) {
+        self.text.push_str("<value><string>");
+        escape(&mut self.text, value);
+        self.text.push_str("</string></value>\n");
+    }
+
+    /// A string of bytes that should be UTF-8. What is not becomes U+FFFD.
+    pub(super) fn bytes(&mut self, value: &[u8]) {
+        self.string(&String::from_utf8_lossy(value));
+    }
+
+    /// An integer; what 32 bits cannot hold becomes the nearest that they can.
+    pub(super) fn int(&mut self, value: i64) {
+        let value = value.clamp(*INT.start(), *INT.end());
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "<value><int>{value}</int></value>");
+    }
+
+    /// A boolean.
+    pub(super) fn boolean(&mut self, value: bool) {
+        self.text.push_str(if value {
+            "<value><boolean>1</boolean></value>\n"
+        } else {
+            "<value><boolean>0</boolean></value>\n"
+        });
+    }
+
+    /// Begins an array; values follow, then [`Writer::end_array`].
+    pub(super) fn begin_array(&mut self) {
+        self.text.push_str("<value><array><data>\n");
+    }
+
+    /// Ends an array.
+    pub(super) fn end_array(&mut self) {
+        self.text.push_str("</data></array></value>\n");
+    }
+
+    /// An array of strings.
+    pub(super) fn strings<S: AsRef<str>>(&mut self, values: impl IntoIterator<Item = S>) {
+        self.begin_array();
+        for value in values {
+            self.string(value.as_ref());
+        }
+        self.end_array();
+    }
+
+    /// Begins a structure; members follow, then [`Writer::end_struct`].
+    pub(super) fn begin_struct(&mut self) {
+        self.text.push_str("<value><struct>\n");
+    }
+
+    /// Ends a structure.
+    pub(super) fn end_struct(&mut self) {
+        self.text.push_str("</struct></value>\n");
+    }
+
+    /// One member; `value` writes its value. Names need no escaping.
+    pub(super) fn member(&mut self, name: &'static str, value: impl FnOnce(&mut Self)) {
+        self.text.push_str("<member>\n<name>");
+        self.text.push_str(name);
+        self.text.push_str("</name>\n");
+        value(self);
+        self.text.push_str("</member>\n");
+    }
+
+    /// A fault, as a structure.
+    pub(super) fn fault(&mut self, fault: &Fault) {
+        self.begin_struct();
+        self.member("faultCode", |w| w.int(fault.code));
+        self.member("faultString", |w| w.string(&fault.text));
+        self.end_struct();
+    }
+}
+
+/// A whole response with the value that `write` writes, or its fault.
+pub(super) fn response(outcome: Result<Writer, Fault>) -> String {
+    match outcome {
+        Ok(value) => {
+            let (head, tail) = ("<params>\n<param>\n", "</param>\n</params>\n");
+            enclose(head, &value.text, tail)
+        }
+        Err(fault) => {
+            let mut writer = Writer::default();
+            writer.fault(&fault);
+            enclose("<fault>\n", &writer.text, "</fault>\n")
+        }
+    }
+}
+
+fn enclose(head: &str, value: &str, tail: &str) -> String {
+    ["<?xml version='1.0'?>\n<methodResponse>\n", head, value, tail, "</methodResponse>\n"].concat()
+}
+
+/// Appends `text` so that every XML parser gives it back, but for characters that XML forbids.
+fn escape(out: &mut String, text: &str) {
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let (replacement, length) = match byte {
+            b'&' => ("&amp;", 1),
+            b'<' => ("&lt;", 1),
+            b'>' => ("&gt;", 1),
+            // A parser makes a line feed of it otherwise.
+            b'\r' => ("&#13;", 1),
+            b'\t' | b'\n' => continue,
+            0..=0x1f => ("\u{fffd}", 1),
+            // U+FFFE and U+FFFF.
+            0xef if text[at..].starts_with(['\u{fffe}', '\u{ffff}']) => ("\u{fffd}", 3),
+            _ => continue,
+        };
+        out.push_str(&text[written..at]);
+        out.push_str(replacement);
+        written = at + length;
+    }
+    out.push_str(&text[written..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Writer)) -> String {
+        let mut writer = Writer::default();
+        write(&mut writer);
+        response(Ok(writer))
+    }
+
+    #[test]
+    fn layout_is_that_of_pythons_library() {
+        let expected = "<?xml version='1.0'?>\n<methodResponse>\n<params>\n<param>\n<value><struct>\n<member>\n\
+            <name>a</name>\n<value><array><data>\n<value><int>-1</int></value>\n<value><string>x</string></value>\n\
+            </data></array></value>\n</member>\n<member>\n<name>b</name>\n<value><boolean>1</boolean></value>\n\
+            </member>\n</struct></value>\n</param>\n</params>\n</methodResponse>\n";
+        let text = written(|w| {
+            w.begin_struct();
+            w.member("a", |w| {
+                w.begin_array();
+                w.int(-1);
+                w.string("x");
+                w.end_array();
+            });
+            w.member("b", |w| w.boolean(true));
+            w.end_struct();
+        });
+        assert_eq!(text, expected);
+        assert_eq!(
+            response(Err(Fault::bad_name("<x>"))),
+            "<?xml version='1.0'?>\n<methodResponse>\n<fault>\n<value><struct>\n<member>\n<name>faultCode</name>\n\
+             <value><int>10</int></value>\n</member>\n<member>\n<name>faultString</name>\n\
+             <value><string>BAD_NAME: &lt;x&gt;</string></value>\n</member>\n</struct></value>\n</fault>\n\
+             </methodResponse>\n"
+        );
+    }
+
+    #[test]
+    fn integers_stay_within_32_bits() {
+        for (value, text) in [(i64::MAX, "2147483647"), (i64::MIN, "-2147483648"), (7, "7")] {
+            assert!(written(|w| w.int(value)).contains(&format!("<int>{text}</int>")));
+        }
+    }
+
+    #[test]
+    fn what_xml_cannot_carry_is_replaced() {
+        for (bytes, text) in [
+            (b"\x1b[31mred\x1b[0m".as_slice(), "\u{fffd}[31mred\u{fffd}[0m"),
+            (b"cut \xc3", "cut \u{fffd}"),
+            (b"\xff\x00x", "\u{fffd}\u{fffd}x"),
+            (b"a\r\n\tb", "a&#13;\n\tb"),
+            ("\u{ffff}x\u{fffe}\u{fffd}é".as_bytes(), "\u{fffd}x\u{fffd}\u{fffd}é"),
+            (b"1 < 2 && 3 > 2", "1 &lt; 2 &amp;&amp; 3 &gt; 2"),
+        ] {
+            let expected = format!("<string>{text}</string>");
+            assert!(written(|w| w.bytes(bytes)).contains(&expected), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_a_document_that_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut writer = Writer::default();
+            writer.bytes(&bytes);
+            let body = format!("<c><methodName>m</methodName><params><param>{}</param></params></c>", writer.text);
+            let call = super::super::decode::method_call(body.as_bytes()).unwrap();
+            let expected: String = String::from_utf8_lossy(&bytes)
+                .chars()
+                .map(|c| if (c < ' ' && !"\t\n\r".contains(c)) || c == '\u{ffff}' || c == '\u{fffe}' { '\u{fffd}' } else { c })
+                .collect();
+            prop_assert_eq!(call.params, [super::super::value::Value::Text(expected)]);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What clients send as arguments, and how liberally it is read.
+
+use super::fault::Fault;
+
+/// A decoded argument.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `<nil/>`.
+    Nil,
+    /// `<boolean>`.
+    Boolean(bool),
+    /// `<int>`, `<i4>`, `<i8>`.
+    Int(i64),
+    /// `<double>`.
+    Double(f64),
+    /// `<string>`, no type at all, `<base64>`, and every type that is not known.
+    Text(String),
+    /// `<array>`.
+    Array(Vec<Value>),
+    /// `<struct>`, in order; a later member of the same name counts.
+    Struct(Vec<(String, Value)>),
+}
+
+impl Value {
+    /// As the name of a process or group. PHP sends names of digits as integers.
+    pub fn into_name(self) -> Result<String, Fault> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Int(number) => Ok(number.to_string()),
+            Self::Nil | Self::Boolean(_) | Self::Double(_) | Self::Array(_) | Self::Struct(_) => {
+                Err(Fault::incorrect_parameters())
+            }
+        }
+    }
+
+    /// As data; a number is none.
+    pub fn into_text(self) -> Result<String, Fault> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Int(number) => Err(Fault::parameters(number)),
+            Self::Nil | Self::Boolean(_) | Self::Double(_) | Self::Array(_) | Self::Struct(_) => {
+                Err(Fault::incorrect_parameters())
+            }
+        }
+    }
+
+    /// As a number, which may come as a string.
+    pub fn into_int(self) -> Result<i64, Fault> {
+        match self {
+            Self::Int(number) => Ok(number),
+            Self::Boolean(flag) => Ok(i64::from(flag)),
+            // Towards zero, as Python; what does not fit becomes the nearest that does.
+            Self::Double(number) => Ok(number as i64),
+            Self::Text(text) => text.trim().parse().map_err(|_| Fault::parameters(text)),
+            Self::Nil | Self::Array(_) | Self::Struct(_) => Err(Fault::incorrect_parameters()),
+        }
+    }
+
+    /// Python's idea of truth.
+    pub fn is_true(&self) -> bool {
+        match self {
+            Self::Nil => false,
+            Self::Boolean(flag) => *flag,
+            Self::Int(number) => *number != 0,
+            Self::Double(number) => *number != 0.0,
+            Self::Text(text) => !text.is_empty(),
+            Self::Array(items) => !items.is_empty(),
+            Self::Struct(members) => !members.is_empty(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_may_come_as_strings_and_names_as_numbers() {
+        for (value, number) in [
+            (Value::Int(-5), Some(-5)),
+            (Value::Text(" 12 ".to_owned()), Some(12)),
+            (Value::Boolean(true), Some(1)),
+            (Value::Double(-2.9), Some(-2)),
+            (Value::Double(1e300), Some(i64::MAX)),
+            (Value::Text("ten".to_owned()), None),
+            (Value::Nil, None),
+            (Value::Array(Vec::new()), None),
+        ] {
+            assert_eq!(value.clone().into_int().ok(), number, "{value:?}");
+        }
+        assert_eq!(Value::Int(7).into_name().ok().as_deref(), Some("7"));
+        assert!(Value::Boolean(true).into_name().is_err());
+        assert_eq!(Value::Int(5).into_text().unwrap_err().text, "INCORRECT_PARAMETERS: 5");
+    }
+
+    #[test]
+    fn truth_is_pythons() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        for (value, expected) in [
+            (Value::Boolean(false), false),
+            (Value::Int(0), false),
+            (Value::Int(2), true),
+            (text("0"), true),
+            (text(""), false),
+            (Value::Nil, false),
+            (Value::Array(vec![Value::Nil]), true),
+        ] {
+            assert_eq!(value.is_true(), expected, "{value:?}");
+        }
+    }
+}
