@@ -330,6 +330,29 @@ fn reload_keep_applies_the_configuration_and_keeps_what_is_unchanged() {
 }
 
 #[test]
+fn sighup_keeps_programs_where_the_configuration_says_so() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    let keep =
+        "[supervisord]\nreload=keep\n[program:a]\ncommand=$ACTOR sleep\n[program:b]\ncommand=$ACTOR sleep\n";
+    daemon.configure(keep);
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_log("was replaced by");
+    daemon.until_state("b", "RUNNING");
+    assert_eq!(daemon.process_pid("a"), pid);
+    daemon.configure("[supervisord]\nreload=never\n[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_log("invalid 'reload' value 'never', expected restart or keep");
+    assert_eq!(daemon.process_pid("a"), pid);
+    daemon.configure("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until("the restart", || {
+        daemon.ctl("pid a").stdout.trim().parse().is_ok_and(|now: i32| now > 0 && now != pid)
+    });
+}
+
+#[test]
 fn watch_goes_on_without_repeating_itself() {
     let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
     daemon.until_state("a", "RUNNING");
@@ -339,6 +362,46 @@ fn watch_goes_on_without_repeating_itself() {
     daemon.ctl("stop a").is("a: stopped\n");
     daemon.until("the last row", || watch.text().contains("STOPPED"));
     assert_eq!(watch.text().matches("RUNNING").count(), 1, "{}", watch.text());
+}
+
+#[test]
+fn event_listeners_get_every_event_once_and_keep_their_place_in_the_protocol() {
+    let daemon = Daemon::start(
+        "[eventlistener:recorder]
+command=$ACTOR listen=$DIR/events
+events=PROCESS_STATE
+startsecs=0
+[eventlistener:slow]
+command=/bin/sh -c 'echo READY; read header; echo \"$header\" >> $DIR/slow; sleep 3; echo RESULT 2; printf OK; echo READY; read header; echo \"$header\" >> $DIR/slow; sleep 1000'
+events=PROCESS_STATE
+startsecs=0
+stopasgroup=true
+[program:busy]
+command=$ACTOR sleep=5
+startsecs=0
+autorestart=true
+",
+    );
+    daemon.until_state("busy", "RUNNING");
+    let names = ["recorder", "slow"];
+    let pids = names.map(|name| daemon.process_pid(name));
+    for round in 1..=4 {
+        let wanted = 40 * round;
+        daemon.until("more events", || daemon.read("events").lines().count() > wanted);
+        upgrade(&daemon);
+    }
+    daemon.until("the next events", || daemon.read("events").lines().count() > 220);
+    assert_eq!(names.map(|name| daemon.process_pid(name)), pids);
+    let numbers = |text: &str, name: &str| -> Vec<usize> {
+        let words = text.split([' ', '"', '\n']).filter_map(|word| word.strip_prefix(name)?.parse().ok());
+        words.collect()
+    };
+    let recorded = numbers(&daemon.read("events"), "poolserial:");
+    let expected: Vec<usize> = (0..recorded.len()).collect();
+    assert_eq!(recorded, expected, "an event is lost, doubled or out of order");
+    // Busy over all upgrades, and asked for a result all the same.
+    daemon.until("the second event", || daemon.read("slow").lines().count() == 2);
+    assert!(!daemon.log().contains("UNKNOWN state"), "nobody broke the protocol");
 }
 
 #[test]

@@ -22,10 +22,19 @@ pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure>
 
 /// Prints the lines.
 async fn pump(session: &mut Session, arg: &str) -> Result<(), Failure> {
-    let types = arg.split_whitespace().map(str::to_owned).collect();
-    let mut rpc = session.rpc().await?;
-    let mut events = rpc.stream_events(StreamEventsRequest { types }).await?.into_inner();
-    while let Some(event) = events.message().await? {
+    let request = StreamEventsRequest { types: arg.split_whitespace().map(str::to_owned).collect() };
+    let mut events = session.rpc().await?.stream_events(request.clone()).await?.into_inner();
+    loop {
+        let event = match events.message().await.map_err(Failure::from) {
+            Ok(Some(event)) => event,
+            Ok(None) => break,
+            Err(failure) if failure.is_upgrade() => {
+                session.disconnect();
+                events = session.rpc().await?.stream_events(request.clone()).await?.into_inner();
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         let line = match session.format {
             Format::Text => EventLine(&event).text(),
             Format::Json => EventLine(&event).json().to_string(),

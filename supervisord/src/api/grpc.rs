@@ -308,7 +308,7 @@ impl Supervisor for Service {
         let subscription = ask.await.map_err(Refusal::from).map_err(refused)?;
         // Ends with the driver; a client that leaves drops it.
         let events = tokio_stream::wrappers::ReceiverStream::new(forward(subscription));
-        Ok(Response::new(Box::pin(events)))
+        Ok(self.stream(events))
     }
 
     async fn send_remote_event(

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    DaemonConfig, DaemonLog, Environment, LogLevel, User, environment,
+    DaemonConfig, DaemonLog, Environment, LogLevel, Reload, User, environment,
     evaluation::{Evaluation, Source, Subject},
     expand::{Names, Value},
     ini::Section,
     parse::{
-        boolean, byte_size, count, existing_directory, log_level, octal, path_in_existing_directory, user,
+        boolean, byte_size, count, existing_directory, log_level, octal, path_in_existing_directory, reload,
+        user,
     },
     python::abspath,
 };
@@ -114,6 +115,7 @@ impl<'a> Evaluation<'a> {
             childlogdir: PathBuf::from(self.around.temporary_directory),
             nocleanup: false,
             strip_ansi: false,
+            reload: Reload::Restart,
             environment: Environment::default(),
         }
     }
@@ -157,6 +159,7 @@ impl<'a> Evaluation<'a> {
         set(&mut daemon.childlogdir, self.read(from, "childlogdir", names, directory));
         set(&mut daemon.nocleanup, self.read(from, "nocleanup", names, boolean));
         set(&mut daemon.strip_ansi, self.read(from, "strip_ansi", names, boolean));
+        set(&mut daemon.reload, self.read(from, "reload", names, reload));
         daemon.environment = self.daemon_environment(from);
         daemon
     }

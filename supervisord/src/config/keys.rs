@@ -128,7 +128,7 @@ const NAMED: [&str; 6] = ["program", "group", "eventlistener", "fcgi-program", "
 const INET_SERVER: [&str; 3] = ["port", "username", "password"];
 const UNIX_SERVER: [&str; 5] = ["file", "chmod", "chown", "username", "password"];
 const CTL: [&str; 5] = ["serverurl", "username", "password", "prompt", "history_file"];
-const DAEMON: [&str; 17] = [
+const DAEMON: [&str; 18] = [
     "logfile",
     "logfile_maxbytes",
     "logfile_backups",
@@ -146,6 +146,7 @@ const DAEMON: [&str; 17] = [
     "childlogdir",
     "environment",
     "strip_ansi",
+    "reload",
 ];
 
 macro_rules! program_keys {

@@ -78,8 +78,20 @@ pub struct DaemonConfig {
     pub nocleanup: bool,
     /// Remove ANSI escape sequences from captured output. Key `strip_ansi`, default false.
     pub strip_ansi: bool,
+    /// What SIGHUP does. Key `reload`, not in Supervisor, default `restart`.
+    pub reload: Reload,
     /// Variables for every program, in order of appearance. Key `environment`.
     pub environment: Environment,
+}
+
+/// Key `reload`: what SIGHUP does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reload {
+    /// `restart`: stops everything and starts anew, as in Supervisor.
+    Restart,
+    /// `keep`: replaces the daemon in place and applies the configuration; programs that did not change go on.
+    Keep,
 }
 
 /// Where the daemon's own log goes.

@@ -5,7 +5,7 @@
 use libc;
 
 use super::{
-    AutoRestart, FastCgiSocket, KillMode, LogLevel, LogTarget, Owner, StopSignal, User,
+    AutoRestart, FastCgiSocket, KillMode, LogLevel, LogTarget, Owner, Reload, StopSignal, User,
     python::{self, dirname, int, repr, strip},
 };
 
@@ -124,6 +124,18 @@ pub fn auto_restart(text: &str) -> Result<AutoRestart, String> {
         Ok(false) => Ok(AutoRestart::Never),
         Err(_) if lower == "unexpected" => Ok(AutoRestart::Unexpected),
         Err(_) => Err(format!("invalid 'autorestart' value {}", repr(&lower))),
+    }
+}
+
+/// `restart` or `keep`, in any case.
+///
+/// # Errors
+/// `invalid 'reload' value 'never', expected restart or keep`
+pub fn reload(text: &str) -> Result<Reload, String> {
+    match text.to_lowercase().as_str() {
+        "restart" => Ok(Reload::Restart),
+        "keep" => Ok(Reload::Keep),
+        other => Err(format!("invalid 'reload' value {}, expected restart or keep", repr(other))),
     }
 }
 

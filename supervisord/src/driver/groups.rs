@@ -15,7 +15,7 @@ use crate::{
     api::Servers,
     clock::Moment,
     config::{
-        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff,
+        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, Reload, diff,
         load::{self, Loaded},
     },
     event::Event,
@@ -198,6 +198,11 @@ impl Driver {
         loaded.map_err(|errors| {
             Refusal::new(Reason::CannotReread, format!("{}\n\n{errors}", errors.first_like_supervisor()))
         })
+    }
+
+    /// What SIGHUP does according to the file as it is now; as it was when it cannot be read.
+    pub(super) fn reload_setting(&self) -> Reload {
+        self.load().map_or(self.available.daemon.reload, |loaded| loaded.config.daemon.reload)
     }
 
     /// Reads the configuration again and compares it with the active groups.

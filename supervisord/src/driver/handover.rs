@@ -64,10 +64,12 @@ impl Driver {
         let groups = self.supervisor.groups();
         let settings = groups.iter().filter_map(|group| serde_json::to_value(&**group.config()).ok());
         let ids = groups.iter().flat_map(|group| group.processes());
+        let (pools, next_serial) = self.events.pools.carry();
         Programs {
             groups: settings.collect(),
             processes: ids.filter_map(|id| self.carry(*id, timeline, inherited)).collect(),
-            next_serial: self.events.pools.next_serial(),
+            pools,
+            next_serial,
         }
     }
 
@@ -92,7 +94,7 @@ impl Driver {
             groups,
             strays,
             stdin: unit.stdin.as_ref().map(|stdin| inherited.add(stdin.as_fd())),
-            listener: self.events.pools.listener(id).cloned(),
+            listener: self.events.pools.carry_listener(id),
             outbox: self.events.outbox.waiting(id).to_vec(),
             logs: [unit.stdout, unit.stderr].map(|log| self.carry_log(log, inherited)),
             advice: unit.advice.clone(),
@@ -126,7 +128,6 @@ impl Driver {
             Vec::new()
         });
         self.events.pools.set_server(&self.available.daemon.identifier);
-        self.events.pools.set_next_serial(handover.state.programs.next_serial);
         let processes = std::mem::take(&mut handover.state.programs.processes);
         let mut carried: HashMap<(String, String), Carried> =
             processes.into_iter().map(|one| ((one.group.clone(), one.name.clone()), one)).collect();
@@ -156,6 +157,8 @@ impl Driver {
                 }
             }
         }
+        let programs = &mut handover.state.programs;
+        self.events.pools.resume(std::mem::take(&mut programs.pools), programs.next_serial);
         self.say_who_went_before(&handover, resumed.len());
         drop(handover);
         // Children that ended while no image waited are still there to be waited for.
@@ -237,7 +240,7 @@ impl Driver {
             warn!("cannot go on writing to the stdin of {}: {error}", config.name);
         }
         if let Some(listener) = carried.listener {
-            self.events.pools.resume(id, listener);
+            self.events.pools.resume_listener(id, listener);
         }
         self.units.insert(id, unit);
         self.family.resume(id, &carried.groups, &carried.strays);

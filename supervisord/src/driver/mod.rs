@@ -49,7 +49,7 @@ use crate::{
     args::SpawnMethod,
     clock::{self, Moment},
     config::{
-        Config,
+        Config, Reload,
         load::{Inputs, Overrides},
     },
     daemonize::Pidfile,
@@ -271,6 +271,7 @@ impl Driver {
         }
         if let Some(predecessor) = predecessor {
             self.resume(predecessor, now);
+            self.deliver_events();
             // Held since before the execution of this binary; handlers are in place.
             return crate::os::handover::release_signals();
         }
@@ -379,7 +380,11 @@ impl Driver {
             }
             DaemonSignal::Hangup => {
                 warn!("received SIGHUP indicating restart request");
-                if let Err(refusal) = self.begin_reload(now) {
+                // The file says so by now, if it can be read; else whoever is asked next names its mistakes.
+                let keeps = self.reload_setting() == Reload::Keep;
+                if keeps {
+                    self.begin_upgrade(true, None, now);
+                } else if let Err(refusal) = self.begin_reload(now) {
                     error!("not restarting, nothing was changed: {refusal}");
                 }
             }

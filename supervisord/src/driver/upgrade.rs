@@ -221,6 +221,8 @@ impl Driver {
             let now = clock::now();
             self.reap(now);
             self.perform_effects(now);
+            self.handle_pieces(now);
+            self.deliver_events();
             let problem = self.become_next_image(&endpoints, attempt.apply);
             handover::release_signals();
             error!("the upgrade failed, nothing was changed: {problem}");

@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 
 pub use kind::EventType;
 pub use listener::{Expected, Heard, Listener, ListenerState, Violation};
-pub use pool::{Buffering, Delivery, News, Pools};
+pub use pool::{Buffering, CarriedListener, CarriedPool, Delivery, News, Pools};
 pub use tick::{Period, Ticks};
 
 use crate::{process::ProcessState, request::Channel};

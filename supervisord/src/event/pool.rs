@@ -3,10 +3,14 @@
 //! Each pool has one buffer; each event goes to one of its listeners. What a listener rejects or leaves unanswered goes
 //! back to the head of the buffer of its own pool, and of no other (Supervisor gives it to others too).
 
+mod carry;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Envelope, Event, EventType, Heard, Listener, ListenerState, Violation};
 use crate::supervisor::ProcessId;
+
+pub use carry::{CarriedListener, CarriedPool};
 
 /// How much a pool keeps while all its listeners are busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,29 +192,6 @@ impl Pools {
     /// Whether a pool subscribes to events of this type.
     pub fn is_wanted(&self, kind: EventType) -> bool {
         self.pools.iter().any(|pool| pool.wants(kind))
-    }
-
-    /// Where a listener is in the protocol, for another image of this daemon.
-    pub fn listener(&self, id: ProcessId) -> Option<&Listener> {
-        let mut members = self.pools.iter().flat_map(|pool| &pool.members);
-        members.find(|member| member.id == id).map(|member| &member.listener)
-    }
-
-    /// Goes on with a listener of the image before this one.
-    pub fn resume(&mut self, id: ProcessId, listener: Listener) {
-        if let Some((pool, member)) = find(&mut self.pools, id) {
-            pool.members[member].listener = listener;
-        }
-    }
-
-    /// The number of the next event.
-    pub fn next_serial(&self) -> u64 {
-        self.next_serial
-    }
-
-    /// Numbers events from here on.
-    pub fn set_next_serial(&mut self, serial: u64) {
-        self.next_serial = serial;
     }
 
     /// Whether a process is a listener.

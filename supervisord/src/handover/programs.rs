@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, GroupConfig},
-    event::Listener,
+    event::{CarriedListener, CarriedPool},
     journal::record::{Leftovers, Life, Past},
     process::{Memory, Pid},
 };
@@ -22,6 +22,9 @@ pub struct Programs {
     /// Their processes.
     #[serde(default)]
     pub processes: Vec<Carried>,
+    /// Events that wait for listeners.
+    #[serde(default)]
+    pub pools: Vec<CarriedPool>,
     /// The number of the next event.
     #[serde(default)]
     pub next_serial: u64,
@@ -59,7 +62,7 @@ pub struct Carried {
     pub stdin: Option<RawFd>,
     /// Where an event listener is in its protocol.
     #[serde(default)]
-    pub listener: Option<Listener>,
+    pub listener: Option<CarriedListener>,
     /// What waits to be written to its standard input.
     #[serde(default)]
     pub outbox: Vec<u8>,

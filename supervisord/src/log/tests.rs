@@ -20,6 +20,7 @@ fn config(path: &Path, level: LogLevel) -> DaemonConfig {
         childlogdir: PathBuf::new(),
         nocleanup: false,
         strip_ansi: false,
+        reload: crate::config::Reload::Restart,
         environment: crate::config::Environment::default(),
     }
 }
