@@ -389,6 +389,8 @@ pub enum Channel {
 #[derive(Debug, Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    /// Whether streams to clients are to end: the daemon is about to be replaced in place.
+    parting: watch::Sender<bool>,
 }
 
 /// The driver has ended.
@@ -406,7 +408,23 @@ impl Handle {
     /// A handle and what the driver receives from it. At most 256 requests wait; more clients wait for room.
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(256);
-        (Self { requests }, receiver)
+        (Self { requests, parting: watch::Sender::new(false) }, receiver)
+    }
+
+    /// Ends the streams of all clients, or lets new ones begin again.
+    pub fn set_parting(&self, parting: bool) {
+        self.parting.send_replace(parting);
+    }
+
+    /// Waits until streams to clients are to end. Cancel-safe.
+    pub fn parting(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut parting = self.parting.subscribe();
+        async move {
+            if parting.wait_for(|parting| *parting).await.is_err() {
+                // Nobody is left who could say so.
+                std::future::pending().await
+            }
+        }
     }
 
     /// Asks the driver and waits for the answer.

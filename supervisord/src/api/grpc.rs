@@ -6,7 +6,6 @@ use std::{
 };
 
 use supervisor_proto::v1::{self, supervisor_server::Supervisor};
-use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request as Call, Response, Status};
 
@@ -27,8 +26,6 @@ const STDIN_LIMIT: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Service {
     driver: Handle,
-    /// True while the daemon sends its clients off, to be replaced in place.
-    cut: watch::Receiver<bool>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -37,9 +34,9 @@ type LastItem<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
-    /// A service that asks this driver, and ends its streams when `cut` becomes true.
-    pub fn new(driver: Handle, cut: watch::Receiver<bool>) -> Self {
-        Self { driver, cut }
+    /// A service that asks this driver.
+    pub fn new(driver: Handle) -> Self {
+        Self { driver }
     }
 
     /// A stream to a client, which ends with UNAVAILABLE when the daemon is replaced in place.
@@ -48,10 +45,9 @@ impl Service {
         S: Stream<Item = Result<T, Status>> + Send + 'static,
         T: Send + 'static,
     {
-        let mut cut = self.cut.clone();
+        let parting = self.driver.parting();
         let end = async move {
-            // The other end lives as long as the driver.
-            let _ = cut.wait_for(|cut| *cut).await;
+            parting.await;
             Err(convert::replaced())
         };
         Response::new(Box::pin(Cut { stream: Box::pin(stream), end: Some(Box::pin(end)) }))

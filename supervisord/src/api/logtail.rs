@@ -26,7 +26,7 @@ pub(super) async fn answer(driver: &Handle, method: &Method, path: &str) -> Resp
     let Some(source) = source(path) else { return error_page(StatusCode::NOT_FOUND) };
     match open(driver, source.clone()).await {
         Ok((follower, modified)) => {
-            let mut response = Response::new(stream(follower));
+            let mut response = Response::new(stream(follower, driver.parting()));
             let headers = response.headers_mut();
             headers.insert(header::SERVER, SERVER);
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=utf-8"));
@@ -76,14 +76,16 @@ fn modified(path: &Path) -> Option<HeaderValue> {
 }
 
 /// What comes from the log. Read only as fast as the client takes it.
-fn stream(mut follower: Follower) -> Body {
+fn stream(mut follower: Follower, parting: impl Future<Output = ()> + Send + 'static) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
-    // Ends when the client is gone, or the log: each step waits for one of the two.
+    // Ends when the client is gone, or the log, or when the daemon is replaced in place: each step waits for all of them.
     tokio::spawn(async move {
+        let mut parting = std::pin::pin!(parting);
         loop {
             let next = tokio::select! {
                 next = follower.next() => next,
                 () = sender.closed() => return,
+                () = parting.as_mut() => return,
             };
             let Some(piece) = next.transpose() else { return };
             let is_end = piece.is_err();

@@ -210,7 +210,7 @@ impl Plumbing {
         let system = |what| move |error| DriverError::System { what, error };
         let (handle, requests) = Handle::new();
         let upgrades = Upgrades::default();
-        let service = grpc::Service::new(handle.clone(), upgrades.cut.subscribe());
+        let service = grpc::Service::new(handle.clone());
         let service = supervisor_proto::v1::supervisor_server::SupervisorServer::new(service);
         let (grpc, _health) = api::grpc_router(tonic::service::Routes::new(service))?;
         let routers = Routers { grpc, http: api::http_router(handle.clone()) };

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::{Driver, requests::answer};
@@ -40,24 +40,15 @@ const SETTLE_BOUND: Duration = Duration::from_secs(30);
 const MOST_OUTPUT: u64 = 64 << 10;
 
 /// Upgrades: past, present, and how clients learn of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Upgrades {
     /// How often this daemon was replaced in place.
     pub(super) generation: u32,
     /// Why the last attempt failed after it had been answered.
     pub(super) problem: Option<String>,
     under_way: Option<Attempt>,
-    /// Ends the streams of clients.
-    pub(super) cut: watch::Sender<bool>,
     /// Sends clients off; gives the sockets back.
     parting: JoinSet<Vec<Endpoint>>,
-}
-
-impl Default for Upgrades {
-    fn default() -> Self {
-        let cut = watch::Sender::new(false);
-        Self { generation: 0, problem: None, under_way: None, cut, parting: JoinSet::new() }
-    }
 }
 
 /// An upgrade under way.
@@ -205,7 +196,7 @@ impl Driver {
             answer(asked, Ok(upgraded));
         }
         self.ready.manager.reloading();
-        self.upgrades.cut.send_replace(true);
+        self.handle.set_parting(true);
         match self.servers.take() {
             Some(servers) => self.upgrades.parting.spawn(servers.part()),
             None => self.upgrades.parting.spawn(std::future::ready(Vec::new())),
@@ -231,7 +222,7 @@ impl Driver {
         } else {
             warn!("the upgrade was given up: supervisord is shutting down or restarting");
         }
-        self.upgrades.cut.send_replace(false);
+        self.handle.set_parting(false);
         match Servers::start(endpoints, &self.routers) {
             Ok(servers) => self.servers = Some(servers),
             Err(error) => error!("no client can connect any more: {error}"),
