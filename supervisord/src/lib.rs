@@ -23,3 +23,4 @@ pub mod signals;
 pub mod startup;
 pub mod subscription;
 pub mod supervisor;
+pub mod takeover;

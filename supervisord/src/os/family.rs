@@ -50,9 +50,14 @@ fn children_by_list() -> Vec<Pid> {
 
 fn children_by_scan() -> Vec<Pid> {
     let own = Pid::this();
+    let is_child = |pid: &Pid| stat_of(*pid).is_ok_and(|stat| stat.parent == own);
+    all_processes().into_iter().filter(is_child).collect()
+}
+
+/// All processes that we may see.
+pub fn all_processes() -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| parse_pid(entry.ok()?.file_name().to_str()?));
-    pids.filter(|pid| stat_of(*pid).is_ok_and(|stat| stat.parent == own)).collect()
+    entries.filter_map(|entry| parse_pid(entry.ok()?.file_name().to_str()?)).collect()
 }
 
 fn parse_pid(text: &str) -> Option<Pid> {

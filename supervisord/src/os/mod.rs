@@ -6,6 +6,8 @@
 mod child;
 pub mod environment;
 pub mod family;
+pub mod foreign;
+pub mod guard;
 pub mod handover;
 pub mod limits;
 pub mod listen;
