@@ -45,6 +45,7 @@ examples: release
 differential: release
     "$SUPERVISOR_PYTHON" tests/differential/run.py --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/events.py --bin-dir {{bin}}
+    "$SUPERVISOR_PYTHON" tests/differential/clients.py --bin-dir {{bin}}
 
 # Supervisor's own end-to-end tests, unmodified, against our binaries (fetched into target/ with pip)
 supervisor-e2e: release
