@@ -160,6 +160,8 @@ pub struct Listing {
     pub processes: Vec<ProcessInfo>,
     /// Selectors without a match: `BadName` or `BadGroup`.
     pub unmatched: Vec<(String, Reason)>,
+    /// How many processes there are, listed or not: who keeps a list notices by it that some are gone.
+    pub total: usize,
     /// The generation of this listing, for [`ListQuery::since`].
     pub generation: u64,
 }

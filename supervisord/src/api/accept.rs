@@ -33,7 +33,7 @@ use tokio::{
 use tower::ServiceExt;
 use tracing::{error, trace};
 
-use super::auth;
+use super::{auth, origin};
 use crate::{
     config::{Credentials, Listen, ServerConfig},
     os::limits,
@@ -428,8 +428,34 @@ impl PeerGate {
             return Ok(if is_grpc { unauthenticated_grpc() } else { unauthorized_http(request.version()) });
         }
         request.extensions_mut().insert(self.peer);
-        let router = if is_grpc { self.gate.routers.grpc } else { self.gate.routers.http };
-        router.oneshot(request).await
+        if is_grpc {
+            // No browser speaks this protocol without TLS.
+            return self.gate.routers.grpc.oneshot(request).await;
+        }
+        match self.sender(&request) {
+            Ok(sender) => {
+                request.extensions_mut().insert(sender);
+                self.gate.routers.http.oneshot(request).await
+            }
+            Err(foreign) => Ok(forbidden(foreign)),
+        }
+    }
+
+    /// Who sent an HTTP request, and whether it may come in.
+    fn sender(&self, request: &Request<Body>) -> Result<origin::Sender, origin::Foreign> {
+        let own_name = nix::unistd::gethostname().unwrap_or_default();
+        let way = origin::Way {
+            is_loopback: matches!(self.peer, Peer::Remote(address) if address.ip().to_canonical().is_loopback()),
+            has_password: self.gate.credentials.is_some(),
+            own_name: &own_name.to_string_lossy(),
+        };
+        let sender = origin::judge(request.method(), request.headers(), way)?;
+        // Only the forms of the page carry a secret that can dispel the doubt.
+        let has_forms = matches!(request.uri().path(), "/" | "/index.html");
+        if sender == origin::Sender::Doubtful && !has_forms {
+            return Err(origin::Foreign::Site);
+        }
+        Ok(sender)
     }
 }
 
@@ -457,6 +483,15 @@ fn unauthorized_http(version: Version) -> Response<Body> {
     if version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// The refusal of what another site caused.
+fn forbidden(foreign: origin::Foreign) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{foreign}\n")));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 

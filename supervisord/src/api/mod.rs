@@ -1,14 +1,16 @@
 //! What clients connect to: listening sockets, one accept loop for gRPC and HTTP/1.1, authentication.
 //!
-//! `accept` takes connections and sends each request to one of two routers; `auth` decides who may pass. What the
-//! gRPC calls do is in the service given to [`grpc_router`]; this module adds the standard health and reflection
-//! services to it. Over HTTP/1.1 there are `xmlrpc` and the log streams of `logtail`.
+//! `accept` takes connections and sends each request to one of two routers; `auth` and `origin` decide who may pass. What
+//! the gRPC calls do is in the service given to [`grpc_router`]; this module adds the standard health and reflection
+//! services to it. Over HTTP/1.1 there are `xmlrpc`, the log streams of `logtail`, and `web`, the page.
 
 mod accept;
 mod auth;
 pub mod convert;
 pub mod grpc;
 mod logtail;
+mod origin;
+mod web;
 pub mod xmlrpc;
 
 use std::borrow::Cow;
@@ -50,10 +52,7 @@ pub fn grpc_router(routes: Routes) -> Result<(Router, HealthReporter), tonic_ref
 /// The HTTP/1.1 router: each part adds its own routes, all of which ask `driver`.
 pub fn http_router(driver: Handle) -> Router {
     let rpc = xmlrpc::Service::new(driver.clone());
-    Router::new()
-        .route("/", axum::routing::any(missing))
-        .route("/index.html", axum::routing::any(missing))
-        .fallback(move |request| by_prefix(rpc.clone(), driver.clone(), request))
+    web::router(driver.clone()).fallback(move |request| by_prefix(rpc.clone(), driver.clone(), request))
 }
 
 /// Paths that Supervisor matches by their beginning only; 404 for everything else.
@@ -89,14 +88,6 @@ fn percent_decoded(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// What this version does not have.
-async fn missing() -> (StatusCode, &'static str) {
-    (
-        StatusCode::NOT_IMPLEMENTED,
-        "the web page is not part of this version; use supervisorctl on this socket\n",
-    )
 }
 
 #[cfg(test)]

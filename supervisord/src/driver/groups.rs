@@ -48,6 +48,8 @@ impl Driver {
             return;
         };
         self.set_pool(&config, &ids);
+        // Before they get it: who knows the generation so far must see them, also those that are not started.
+        self.generation.send_modify(|generation| *generation += 1);
         for id in ids {
             let Some(config) = self.supervisor.process(id).map(|process| process.config().clone()) else {
                 continue;

@@ -357,7 +357,8 @@ impl Driver {
     /// After the loop: no socket, no pidfile, no client is left.
     async fn end(mut self) {
         // An update that we have cut short still tells its client so.
-        drop((self.requests, self.operations, self.events));
+        // Whoever watches for changes would wait for ever.
+        drop((self.requests, self.operations, self.events, self.generation));
         while self.jobs.join_next().await.is_some() {}
         if let Some(servers) = self.servers.take() {
             servers.shutdown().await;

@@ -134,7 +134,7 @@ impl Driver {
         };
         let processes =
             ids.into_iter().filter(is_wanted).filter_map(|id| self.process_info(id, now)).collect();
-        Listing { processes, unmatched, generation }
+        Listing { processes, unmatched, total: self.units.len(), generation }
     }
 
     fn resolve_in_order(&self, names: &[String]) -> (Vec<ProcessId>, Vec<(String, Reason)>) {

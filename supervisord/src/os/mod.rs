@@ -13,6 +13,7 @@ pub mod limits;
 pub mod listen;
 pub mod memory;
 pub mod pipe;
+pub mod random;
 pub mod reap;
 pub mod signal;
 pub mod spawn;

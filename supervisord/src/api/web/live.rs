@@ -1,0 +1,145 @@
+//! What moves: the stream of changed rows (server-sent events), and a log as it grows.
+//!
+//! Each stream is a task of its own with a channel of one message: a client that reads slowly keeps its own task waiting
+//! and nobody else. While nothing changes a task sleeps, but for a comment once in a while that finds dead connections.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+
+use super::{Web, page::Notices, row::Row};
+use crate::{
+    output::follow::Follower,
+    request::{Ended, ListQuery, Request},
+};
+
+/// Streams at once at most: they must not use up the connections that others need.
+pub(super) const MOST_STREAMS: usize = 128;
+/// Shortest time between two messages to one client: changes in between go together.
+const PACE: Duration = Duration::from_millis(200);
+/// Time after which a quiet stream says that it is there: below the minute after which proxies give up.
+const KEEP_ALIVE: Duration = Duration::from_secs(50);
+
+/// The place of a client in the history: what it has seen, of which daemon.
+///
+/// Written `boot.generation`.
+pub(super) fn seen(web: &Web, id: &str) -> Option<u64> {
+    let (boot, generation) = id.rsplit_once('.')?;
+    (boot == web.boot).then(|| generation.parse().ok())?
+}
+
+/// The stream of changes since what `id` names. Of another daemon's, or nothing: the client is told to begin afresh.
+pub(super) async fn changes(web: Arc<Web>, id: &str) -> Response<Body> {
+    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many() };
+    let Ok(changes) = web.driver.ask(Request::Changes).await else { return ending() };
+    let since = seen(&web, id);
+    let (sender, receiver) = mpsc::channel(1);
+    // Ends when the client or the driver is gone: each step waits for one of the two.
+    tokio::spawn(async move {
+        // Both mean that nobody listens any more.
+        let _: Result<(), Gone> = tell_changes(&web, since, changes, &sender).await;
+        drop(place);
+    });
+    stream("text/event-stream", receiver)
+}
+
+/// One of the two ends of a stream is gone.
+struct Gone;
+
+impl From<Ended> for Gone {
+    fn from(_: Ended) -> Self {
+        Self
+    }
+}
+
+async fn tell_changes(
+    web: &Web,
+    since: Option<u64>,
+    mut changes: watch::Receiver<u64>,
+    sender: &mpsc::Sender<Bytes>,
+) -> Result<(), Gone> {
+    let mut since = match since {
+        Some(since) => since,
+        None => {
+            send(sender, "retry: 1000\nevent: fresh\ndata: {}\n\n".into()).await?;
+            *changes.borrow()
+        }
+    };
+    loop {
+        changes.mark_unchanged();
+        let query = ListQuery { names: Vec::new(), since: Some(since) };
+        let listing = web.driver.ask(|reply| Request::List(reply, query)).await?;
+        let info = web.driver.ask(Request::Info).await?;
+        since = listing.generation;
+        let rows: Vec<String> =
+            listing.processes.iter().map(|process| Row::new(process, &web.zone).to_string()).collect();
+        let data = json!({ "total": listing.total, "notices": Notices(&info).to_string(), "rows": rows });
+        send(sender, format!("retry: 1000\nid: {}.{since}\ndata: {data}\n\n", web.boot)).await?;
+        quiet(sender, tokio::time::sleep(PACE)).await?;
+        loop {
+            match tokio::time::timeout(KEEP_ALIVE, quiet(sender, changes.changed())).await {
+                Ok(changed) => break changed?.map_err(|_| Gone)?,
+                Err(_) => send(sender, ":\n\n".into()).await?,
+            }
+        }
+    }
+}
+
+async fn send(sender: &mpsc::Sender<Bytes>, text: String) -> Result<(), Gone> {
+    sender.send(text.into()).await.map_err(|_| Gone)
+}
+
+/// Waits for something as long as the client is there. Cancel-safe if `event` is.
+async fn quiet<T>(sender: &mpsc::Sender<Bytes>, event: impl Future<Output = T>) -> Result<T, Gone> {
+    tokio::select! {
+        event = event => Ok(event),
+        () = sender.closed() => Err(Gone),
+    }
+}
+
+/// A log as it grows.
+pub(super) fn follow(web: &Web, mut follower: Follower) -> Response<Body> {
+    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many() };
+    let (sender, receiver) = mpsc::channel(1);
+    // Ends when the client is gone, or the log: each step waits for one of the two.
+    tokio::spawn(async move {
+        let _place: OwnedSemaphorePermit = place;
+        while let Ok(Ok(Some(bytes))) = quiet(&sender, follower.next()).await {
+            if sender.send(bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    stream("text/plain; charset=utf-8", receiver)
+}
+
+fn stream(kind: &'static str, receiver: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let frames = ReceiverStream::new(receiver).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+fn too_many() -> Response<Body> {
+    let text = format!("{MOST_STREAMS} pages are followed already, the most there can be\n");
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
+/// The answer when the driver has ended.
+pub(super) fn ending() -> Response<Body> {
+    let mut response = Response::new(Body::from("supervisord is ending\n"));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}

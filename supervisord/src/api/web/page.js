@@ -1,0 +1,353 @@
+// The status page, live. Without this script everything works by forms and links; with it rows change by themselves,
+// buttons do not leave the page, and the keyboard steers.
+//
+// Rows are made by the server only (row.rs): this file puts them in their place and never builds one.
+"use strict";
+
+const list = document.getElementById("list");
+const filter = document.getElementById("filter");
+const form = document.forms[0];
+const lost = document.getElementById("lost");
+const message = document.getElementById("message");
+const news = document.getElementById("news");
+const parser = new DOMParser();
+const rows = new Map(); // name → element
+const up = new WeakMap(); // <time> of a running process → when it came up, on the clock of performance.now()
+
+const parse = (html) => parser.parseFromString(html, "text/html");
+const stateOf = (row) => row.querySelector(".state").textContent;
+const visibleRows = () => [...list.querySelectorAll(".row")].filter((row) => !row.hidden && row.offsetParent);
+
+/* Uptime: told once, then counted here. */
+
+function seconds(text) {
+  const found = /^(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)$/.exec(text);
+  return found && ((+(found[1] || 0) * 24 + +found[2]) * 60 + +found[3]) * 60 + +found[4];
+}
+
+function clock(total) {
+  const two = (number) => String(number).padStart(2, "0");
+  const days = Math.floor(total / 86400);
+  const rest = total % 86400;
+  const time = `${Math.floor(rest / 3600)}:${two(Math.floor(rest / 60) % 60)}:${two(rest % 60)}`;
+  return days === 0 ? time : `${days} day${days === 1 ? "" : "s"}, ${time}`;
+}
+
+function tick() {
+  if (document.hidden) return;
+  const now = performance.now();
+  for (const time of list.getElementsByTagName("time")) {
+    const text = clock(Math.max(0, Math.floor((now - up.get(time)) / 1000)));
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+/* Rows. */
+
+function adopt(row) {
+  rows.set(row.dataset.name, row);
+  const time = row.querySelector("time");
+  if (time) up.set(time, performance.now() - (seconds(time.textContent) || 0) * 1000);
+}
+
+function adoptAll() {
+  rows.clear();
+  for (const row of list.querySelectorAll(".row")) adopt(row);
+}
+
+/** Puts a new version of a row in its place; false when there is no place for it. */
+function replace(html, told) {
+  const row = parse(html).querySelector(".row");
+  const old = rows.get(row.dataset.name);
+  if (!old) return false;
+  const [before, after] = [stateOf(old), stateOf(row)];
+  row.querySelector("details").open = old.querySelector("details").open;
+  const focus = old.contains(document.activeElement) ? document.activeElement : null;
+  document.adoptNode(row);
+  if (focus) row.tabIndex = 0;
+  old.replaceWith(row);
+  adopt(row);
+  if (before !== after) {
+    row.classList.add("changed");
+    told.push(`${row.dataset.name} ${after}`);
+  }
+  if (focus) refocus(row, focus);
+  return true;
+}
+
+/** Keeps the focus where it was; on the row if that button is gone. */
+function refocus(row, old) {
+  const same = old.className && old !== row && row.querySelector(`:scope .${CSS.escape(old.classList[0])}`);
+  (old.classList.contains("row") || !same ? row : same).focus({ preventScroll: true });
+}
+
+/** Takes the list anew from the server: processes came or went, or it is another daemon. */
+async function refetch() {
+  const response = await fetch("./", { headers: { accept: "text/html" } });
+  if (!response.ok) throw new Error(`the server answers ${response.status}`);
+  const page = parse(await response.text());
+  const fresh = page.getElementById("list");
+  if (!fresh) throw new Error("the server answers something else");
+  const focused = document.activeElement.closest?.(".row")?.dataset.name;
+  const closed = new Set([...list.querySelectorAll(".group:not([open])")].map((group) => group.dataset.group));
+  const open = new Set([...list.querySelectorAll(".row > details[open]")].map((d) => d.parentNode.dataset.name));
+  list.replaceChildren(...[...fresh.childNodes].map((node) => document.adoptNode(node)));
+  for (const group of list.querySelectorAll(".group")) if (closed.has(group.dataset.group)) group.open = false;
+  adoptAll();
+  for (const name of open) rows.get(name)?.querySelector("details").setAttribute("open", "");
+  form.elements.token.value = page.forms[0].elements.token.value;
+  if (focused) rows.get(focused)?.focus({ preventScroll: true });
+  refresh();
+  return page.body.dataset.since;
+}
+
+/** Everything that depends on all rows. */
+function refresh() {
+  const word = filter.value.trim().toLowerCase();
+  let running = 0;
+  let shown = 0;
+  for (const row of rows.values()) {
+    if (row.classList.contains("s-running")) running += 1;
+    const text = `${row.dataset.name} ${stateOf(row)}`.toLowerCase();
+    row.hidden = word !== "" && !word.split(/\s+/).every((part) => text.includes(part));
+    if (!row.hidden) shown += 1;
+  }
+  for (const group of list.querySelectorAll(".group")) {
+    const all = [...group.querySelectorAll(".row")];
+    const good = all.filter((row) => row.classList.contains("s-running")).length;
+    const count = group.querySelector("summary .count");
+    count.textContent = `${good} of ${all.length} running`;
+    count.classList.toggle("uneven", good < all.length);
+    group.hidden = all.every((row) => row.hidden);
+  }
+  for (const alone of list.querySelectorAll(".alone")) alone.hidden = [...alone.children].every((row) => row.hidden);
+  document.getElementById("none").hidden = shown > 0 || word === "";
+  document.getElementById("count").textContent = `${running} of ${rows.size} running`;
+  const down = rows.size - running;
+  document.title = down ? `(${down} not running) Supervisor Status` : "Supervisor Status";
+  icon(down ? ([...rows.values()].some((row) => row.matches(".s-fatal, .s-backoff")) ? "#c32f27" : "#a76400") : "#16803c");
+  const selected = list.querySelector('.row[tabindex="0"]');
+  if (!selected || selected.hidden) select(visibleRows()[0], false);
+}
+
+function icon(colour) {
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="${colour}"/><path d="M4 5h8M4 8h8M4 11h5" stroke="#fff" stroke-width="1.6" stroke-linecap="round"/></svg>`;
+  const url = `data:image/svg+xml,${encodeURIComponent(svg)}`;
+  const link = document.querySelector('link[rel="icon"]');
+  if (link.href !== url) link.href = url;
+}
+
+/* The stream. */
+
+let source = null;
+let retry = 1000;
+
+function connect(since) {
+  source = new EventSource(`ui/changes?since=${encodeURIComponent(since)}`);
+  source.addEventListener("fresh", restart);
+  source.onopen = () => {
+    retry = 1000;
+    lost.hidden = true;
+    document.body.classList.remove("away");
+  };
+  source.onmessage = (event) => take(JSON.parse(event.data)).catch(away);
+  source.onerror = () => {
+    away();
+    // A server that answers with an error is not asked again by the browser.
+    if (source.readyState === EventSource.CLOSED) later();
+  };
+}
+
+function away() {
+  lost.textContent = "The connection to supervisord is lost; what is shown may be old. Trying again…";
+  lost.hidden = false;
+  document.body.classList.add("away");
+}
+
+function later() {
+  source.close();
+  setTimeout(restart, retry);
+  retry = Math.min(retry * 2, 30000);
+}
+
+async function restart() {
+  source?.close();
+  try {
+    connect(await refetch());
+  } catch {
+    away();
+    later();
+  }
+}
+
+let taking = Promise.resolve();
+/** Messages are taken one after the other: a list that is fetched must not overwrite what came later. */
+function take(data) {
+  taking = taking.catch(() => {}).then(() => apply(data));
+  return taking;
+}
+
+async function apply(data) {
+  const told = [];
+  let complete = true;
+  for (const html of data.rows) complete = replace(html, told) && complete;
+  if (!complete || rows.size !== data.total) await refetch();
+  else if (data.rows.length) refresh();
+  const notices = document.getElementById("notices");
+  notices.replaceChildren(...parse(data.notices).body.childNodes);
+  if (told.length) news.textContent = told.length > 5 ? `${told.length} processes changed` : told.join(", ");
+}
+
+/* Actions. */
+
+form.addEventListener("submit", async (event) => {
+  const button = event.submitter;
+  if (!button?.hasAttribute("formaction")) return;
+  event.preventDefault();
+  if (button.dataset.confirm && !(await confirmed(button.dataset.confirm, button.textContent))) return;
+  const name = button.closest(".row")?.dataset.name;
+  button.disabled = true;
+  try {
+    const body = new URLSearchParams({ token: form.elements.token.value });
+    const response = await fetch(button.getAttribute("formaction"), { method: "POST", body, headers: { accept: "text/plain" } });
+    const text = await response.text();
+    if (response.ok) say(text, /^ERROR|fault \[/.test(text));
+    else say(parse(text).querySelector("main p")?.textContent || text || `the server answers ${response.status}`, true);
+  } catch {
+    say("supervisord does not answer", true);
+  }
+  button.disabled = false;
+  if (name && document.activeElement === document.body) rows.get(name)?.focus({ preventScroll: true });
+});
+
+let fading = 0;
+function say(text, bad) {
+  message.textContent = text;
+  message.classList.toggle("bad", bad);
+  message.hidden = false;
+  clearTimeout(fading);
+  if (!bad) fading = setTimeout(() => (message.hidden = true), 8000);
+}
+
+function dialog(title, fill) {
+  const box = document.createElement("dialog");
+  const heading = document.createElement("h2");
+  heading.textContent = title;
+  box.append(heading);
+  fill(box);
+  document.body.append(box);
+  box.addEventListener("close", () => box.remove());
+  box.showModal();
+  return box;
+}
+
+function confirmed(question, yes) {
+  return new Promise((resolve) => {
+    let answer = false;
+    const box = dialog(question, (box) => {
+      const acts = document.createElement("p");
+      acts.className = "acts";
+      for (const [label, value] of [["Cancel", false], [yes, true]]) {
+        const button = document.createElement("button");
+        button.textContent = label;
+        if (value) button.className = "go";
+        button.addEventListener("click", () => { answer = value; box.close(); });
+        acts.append(button);
+      }
+      box.append(acts);
+    });
+    box.addEventListener("close", () => resolve(answer));
+  });
+}
+
+/* The keyboard. */
+
+const KEYS = [
+  ["j k ↓ ↑", "next, previous process"], ["Enter", "details"], ["s", "start"], ["x", "stop"], ["r", "restart"],
+  ["l e", "log, stderr"], ["/", "filter"], ["Esc", "clear the filter"], ["?", "this help"],
+];
+
+function help() {
+  dialog("Keys", (box) => {
+    const table = document.createElement("dl");
+    for (const [key, what] of KEYS) {
+      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+      const kbd = document.createElement("kbd");
+      kbd.textContent = key;
+      dt.append(kbd);
+      dd.textContent = what;
+      table.append(dt, dd);
+    }
+    box.append(table);
+  });
+}
+
+/** Makes a row the one that Tab and the keys mean. */
+function select(row, focus = true) {
+  if (!row) return;
+  for (const old of list.querySelectorAll('.row[tabindex="0"]')) old.tabIndex = -1;
+  row.tabIndex = 0;
+  if (focus) {
+    row.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "nearest" });
+  }
+}
+
+function move(step) {
+  const all = visibleRows();
+  const at = all.indexOf(document.activeElement.closest?.(".row"));
+  const first = all.findIndex((row) => row.tabIndex === 0);
+  select(all[at < 0 ? Math.max(first, 0) : Math.min(Math.max(at + step, 0), all.length - 1)]);
+}
+
+function press(selector) {
+  const row = document.activeElement.closest?.(".row") || list.querySelector('.row[tabindex="0"]');
+  const target = row?.querySelector(`.acts ${selector}`);
+  target?.click();
+  return Boolean(target);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  if (event.target === filter) {
+    if (event.key === "Escape") { filter.value = ""; refresh(); }
+    if (event.key === "Escape" || event.key === "Enter" || event.key === "ArrowDown") { move(0); event.preventDefault(); }
+    return;
+  }
+  const isRow = event.target.classList?.contains("row");
+  switch (event.key) {
+    case "j": case "ArrowDown": move(1); break;
+    case "k": case "ArrowUp": move(-1); break;
+    case "s": press(".start"); break;
+    case "x": press(".stop"); break;
+    case "r": press(".restart"); break;
+    case "l": press(".log"); break;
+    case "e": press(".err"); break;
+    case "/": filter.focus(); filter.select(); break;
+    case "?": help(); break;
+    case "Escape": filter.value = ""; refresh(); break;
+    case "Enter": {
+      if (!isRow) return;
+      const details = event.target.querySelector("details");
+      details.open = !details.open;
+      break;
+    }
+    default: return;
+  }
+  event.preventDefault();
+});
+
+list.addEventListener("focusin", (event) => {
+  const row = event.target.closest(".row");
+  if (row && row.tabIndex !== 0) select(row, false);
+});
+filter.addEventListener("input", refresh);
+document.addEventListener("visibilitychange", tick);
+
+filter.hidden = false;
+document.getElementById("keys").hidden = false;
+if (location.search) history.replaceState(null, "", location.pathname);
+adoptAll();
+refresh();
+setInterval(tick, 1000);
+connect(document.body.dataset.since);

@@ -1,0 +1,138 @@
+// The page of a log, as it grows. Without this script it shows the end of the log; with it what is written appears.
+//
+// Text comes as a stream of bytes and becomes text nodes only. Colours are shown, other control characters as signs.
+"use strict";
+
+const log = document.getElementById("log");
+const state = document.getElementById("state");
+const follow = document.getElementById("follow");
+const wrap = document.getElementById("wrap");
+const pause = document.getElementById("pause");
+
+const MOST = 2000000; // characters kept on the page
+const held = []; // the length of each piece on the page
+let total = 0;
+let style = []; // classes of the colours that are on
+let kept = ""; // the beginning of a sequence whose end has not come yet
+let resume = null; // continues a paused stream
+
+const SIGNS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const sign = (c) => {
+  const code = c.charCodeAt(0);
+  return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "\u2421" : "\ufffd";
+};
+
+/** The classes after a sequence of colours. */
+function dress(codes) {
+  for (const code of codes.split(";").map(Number)) {
+    if (code === 0) style = [];
+    else if (code === 1) style.push("c-b");
+    else if (code === 2) style.push("c-d");
+    else if (code === 3) style.push("c-i");
+    else if (code === 4) style.push("c-u");
+    else if (code === 22) style = style.filter((c) => c !== "c-b" && c !== "c-d");
+    else if (code === 39) style = style.filter((c) => !/^c-\d/.test(c));
+    else if ((code >= 30 && code <= 37) || (code >= 90 && code <= 97)) {
+      style = style.filter((c) => !/^c-\d/.test(c));
+      style.push(`c-${code % 10}`);
+    } else if (code === 38 || code === 48) return; // more colours than we have
+  }
+  style = style.slice(-6);
+}
+
+function add(text) {
+  text = kept + text.replace(/\r\n/g, "\n");
+  const cut = /\u001b(?:\[[ -?]*)?$|\r$/.exec(text);
+  kept = cut && cut[0].length < 64 ? cut[0] : "";
+  if (kept) text = text.slice(0, -kept.length);
+  const piece = document.createElement("span");
+  let length = 0;
+  text.split(/(\u001b\[[ -?]*[@-~])/).forEach((part, at) => {
+    if (at % 2) {
+      if (part.endsWith("m")) dress(part.slice(2, -1));
+      return;
+    }
+    if (!part) return;
+    part = part.replace(/\r\n/g, "\n").replace(SIGNS, sign);
+    length += part.length;
+    if (!style.length) return piece.append(part);
+    const span = document.createElement("span");
+    span.className = style.join(" ");
+    span.textContent = part;
+    piece.append(span);
+  });
+  log.append(piece);
+  held.push(length);
+  total += length;
+  while (total > MOST && held.length > 1) {
+    total -= held.shift();
+    log.firstChild.remove();
+  }
+  if (follow.checked) log.scrollTop = log.scrollHeight;
+}
+
+function clear() {
+  log.replaceChildren();
+  held.length = 0;
+  total = 0;
+  style = [];
+  kept = "";
+}
+
+/** Reads until the stream ends; what is not read while paused waits in the server's file. */
+async function read() {
+  const response = await fetch(log.dataset.follow);
+  if (!response.ok) throw new Error(`the server answers ${response.status}`);
+  say("live");
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
+  let isFirst = true;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    if (pause.getAttribute("aria-pressed") === "true") await new Promise((go) => (resume = go));
+    if (isFirst) clear();
+    isFirst = false;
+    add(decoder.decode(value, { stream: true }));
+  }
+}
+
+async function run() {
+  for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
+    const began = performance.now();
+    try { await read(); } catch { /* said below */ }
+    if (performance.now() - began > 10000) wait = 1000;
+    say("connection lost, trying again…");
+    await new Promise((go) => setTimeout(go, wait));
+  }
+}
+
+function say(text) {
+  if (pause.getAttribute("aria-pressed") !== "true") state.textContent = text;
+  state.dataset.text = text;
+}
+
+pause.addEventListener("click", () => {
+  const paused = pause.getAttribute("aria-pressed") !== "true";
+  pause.setAttribute("aria-pressed", String(paused));
+  pause.textContent = paused ? "Go on" : "Pause";
+  state.textContent = paused ? "paused" : state.dataset.text;
+  if (!paused) resume?.();
+});
+follow.addEventListener("change", () => { if (follow.checked) log.scrollTop = log.scrollHeight; });
+wrap.addEventListener("change", () => log.classList.toggle("wrap", wrap.checked));
+// Scrolling up stops following, scrolling to the end goes on with it.
+log.addEventListener("scroll", () => {
+  follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const box = { f: follow, w: wrap, p: pause }[event.key];
+  if (box) { box.click(); event.preventDefault(); }
+  if (event.key === "Escape") location.href = "./";
+});
+
+document.getElementById("controls").hidden = false;
+log.classList.add("wrap");
+log.scrollTop = log.scrollHeight;
+run();
