@@ -152,11 +152,11 @@ async fn credentials_are_asked_for_in_both_protocols() {
         let right = basic(&format!("user:{password}"));
         let wrong = basic("user:wrong");
         for auth in [None, Some(wrong.as_str()), Some("Bearer x"), Some(hash)] {
-            let (status, challenge, _) = http1(fixture.unix().await, "/", auth).await;
+            let (status, challenge, _) = http1(fixture.unix().await, "/ok.html", auth).await;
             assert_eq!((status, challenge.as_deref()), (401, Some("Basic realm=\"default\"")));
             assert_eq!(health(fixture.tcp().await, auth).await.unwrap_err().code(), Code::Unauthenticated);
         }
-        assert_eq!(http1(fixture.tcp().await, "/", Some(&right)).await.0, 501);
+        assert_eq!(http1(fixture.tcp().await, "/ok.html", Some(&right)).await.0, 200);
         assert_eq!(health(fixture.unix().await, Some(&right)).await.unwrap(), ServingStatus::Serving);
         fixture.servers.shutdown().await;
     }
@@ -165,7 +165,7 @@ async fn credentials_are_asked_for_in_both_protocols() {
 #[tokio::test]
 async fn header_of_a_client_is_ignored_where_none_is_asked_for() {
     let fixture = Fixture::start(None);
-    assert_eq!(http1(fixture.unix().await, "/", Some("Basic !!!")).await.0, 501);
+    assert_eq!(http1(fixture.unix().await, "/ok.html", Some("Basic !!!")).await.0, 200);
     assert_eq!(health(fixture.unix().await, Some("Basic !!!")).await.unwrap(), ServingStatus::Serving);
 }
 
@@ -209,7 +209,7 @@ async fn one_byte_at_a_time_is_no_way_to_stay_and_hinders_nobody() {
         if slow.write_all(&[*byte]).await.is_err() {
             break;
         }
-        assert_eq!(http1(fixture.unix().await, "/", None).await.0, 501);
+        assert_eq!(http1(fixture.unix().await, "/ok.html", None).await.0, 200);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert!((10..13).contains(&started.elapsed().as_secs()), "cut after {:?}", started.elapsed());
@@ -239,7 +239,7 @@ async fn shutdown_cuts_after_a_second_what_does_not_end_by_itself() {
     let mut hanging = fixture.unix().await;
     hanging.write_all(b"POST /endless HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await.unwrap();
     let _silent = fixture.tcp().await;
-    assert_eq!(http1(fixture.unix().await, "/", None).await.0, 501);
+    assert_eq!(http1(fixture.unix().await, "/ok.html", None).await.0, 200);
     let started = Instant::now();
     fixture.servers.shutdown().await;
     assert!(started.elapsed() <= Duration::from_millis(1100), "{:?}", started.elapsed());
@@ -250,7 +250,7 @@ async fn shutdown_cuts_after_a_second_what_does_not_end_by_itself() {
 async fn sockets_are_not_inherited_by_programs() {
     let fixture = Fixture::start(None);
     let _held = fixture.unix().await;
-    assert_eq!(http1(fixture.unix().await, "/", None).await.0, 501);
+    assert_eq!(http1(fixture.unix().await, "/ok.html", None).await.0, 200);
     let mut sockets = 0;
     for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
         let entry = entry.unwrap();

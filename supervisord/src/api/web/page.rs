@@ -64,7 +64,7 @@ pub(super) struct Page<'a> {
 impl Page<'_> {
     fn header(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let identifier = Escaped(&self.info.identifier);
-        write!(
+        writeln!(
             f,
             "<header><h1>{identifier}<small id=\"count\">{}</small></h1>\
              <input id=\"filter\" type=\"search\" placeholder=\"Filter (press /)\" aria-label=\"Filter by name or state\" \
@@ -72,7 +72,7 @@ impl Page<'_> {
              <nav><button formaction=\"index.html?action=refresh\">Refresh</button>\
              <button formaction=\"index.html?action=restartall\" data-confirm=\"Restart all processes?\">Restart all</button>\
              <button formaction=\"index.html?action=stopall\" data-confirm=\"Stop all processes?\">Stop all</button>\
-             <a href=\"tail.html?channel=main\">Main log</a></nav></header>\n",
+             <a href=\"tail.html?channel=main\">Main log</a></nav></header>",
             count(self.processes)
         )
     }
@@ -84,9 +84,9 @@ impl Page<'_> {
             Some(message) => {
                 let class =
                     if message.starts_with("ERROR") || message.contains("fault [") { " bad" } else { "" };
-                write!(
+                writeln!(
                     f,
-                    "<p id=\"message\" class=\"status_msg{class}\" role=\"status\">{}</p>\n",
+                    "<p id=\"message\" class=\"status_msg{class}\" role=\"status\">{}</p>",
                     Escaped(message)
                 )
             }
@@ -142,20 +142,20 @@ impl Page<'_> {
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = Head { title: "Supervisor Status", script: Some(Asset::PageScript) };
-        write!(
+        writeln!(
             f,
             "{head}<body data-since=\"{}\"><form method=\"post\" action=\"index.html\">\
-             <input type=\"hidden\" name=\"token\" value=\"{}\">\n",
+             <input type=\"hidden\" name=\"token\" value=\"{}\">",
             Escaped(self.since),
             Escaped(self.token)
         )?;
         self.header(f)?;
         self.notices(f)?;
         self.list(f)?;
-        write!(
+        writeln!(
             f,
             "</form><footer>supervisord {} · pid {} · {}<span id=\"keys\" hidden> · \
-             <kbd>?</kbd> keys</span></footer>\n<p id=\"news\" class=\"unseen\" aria-live=\"polite\"></p>\n</body></html>\n",
+             <kbd>?</kbd> keys</span></footer>\n<p id=\"news\" class=\"unseen\" aria-live=\"polite\"></p>\n</body></html>",
             env!("CARGO_PKG_VERSION"),
             self.info.pid,
             Escaped(&self.info.configuration_file.to_string_lossy())
@@ -178,9 +178,9 @@ impl Display for Notices<'_> {
                 "<p class=\"notice\">Supervisor is restarting: its processes are stopped and started again.</p>",
             )?,
         }
-        self.0
-            .warnings
-            .iter()
+        let upgrade = self.0.upgrade_problem.iter();
+        upgrade
+            .chain(&self.0.warnings)
             .try_for_each(|warning| write!(f, "<p class=\"notice\">{}</p>", Escaped(warning)))
     }
 }
@@ -205,11 +205,11 @@ impl Display for Confirmation<'_> {
             target.push_str(&format!("&processname={}", encode(process)));
             question = format!("{question} {process}");
         }
-        write!(
+        writeln!(
             f,
             "{head}<body class=\"short\"><main><h1>{}?</h1><p>A link asks for this. Nothing has been done yet.</p>\
              <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"token\" value=\"{}\">\
-             <p class=\"acts\"><button class=\"go\" autofocus>Yes, {}</button><a href=\"./\">No, show the status</a></p></form></main></body></html>\n",
+             <p class=\"acts\"><button class=\"go\" autofocus>Yes, {}</button><a href=\"./\">No, show the status</a></p></form></main></body></html>",
             Escaped(&question),
             Escaped(&target),
             Escaped(self.token),
@@ -225,10 +225,10 @@ pub(super) struct Refused<'a>(pub(super) &'a str);
 impl Display for Refused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = Head { title: "Supervisor: not done", script: None };
-        write!(
+        writeln!(
             f,
             "{head}<body class=\"short\"><main><h1>Not done</h1><p>{}</p>\
-             <p class=\"acts\"><a href=\"./\">Show the status</a></p></main></body></html>\n",
+             <p class=\"acts\"><a href=\"./\">Show the status</a></p></main></body></html>",
             Escaped(self.0)
         )
     }
@@ -248,6 +248,8 @@ mod tests {
             mode: Mode::Running,
             configuration_file: "/etc/<x>.conf".into(),
             warnings: Vec::new(),
+            generation: 0,
+            upgrade_problem: None,
         }
     }
 
