@@ -1,7 +1,5 @@
 //! `update` touches what changed and nothing else.
 
-use std::fs;
-
 use supervisor_tests::{Daemon, Signal, kill, processes::is_alive};
 
 /// A group of five programs; `a` prints `$WORD` first.
@@ -27,12 +25,13 @@ fn pids(daemon: &Daemon, names: &[&str]) -> Vec<i32> {
 
 /// What `update` says of each process of its only group: `name result`.
 fn actions(reply: &str) -> Vec<String> {
-    let steps: serde_json::Value = serde_json::from_str(reply).unwrap();
-    let updated = steps.as_array().unwrap().iter().find(|step| step["result"] == "updated").unwrap();
-    let one = |process: &serde_json::Value| {
-        format!("{} {}", process["name"].as_str().unwrap(), process["result"].as_str().unwrap())
-    };
-    updated["processes"].as_array().unwrap().iter().map(one).collect()
+    let steps: serde_json::Value = serde_json::from_str(reply).expect("JSON");
+    let steps = steps.as_array().expect("a list of steps");
+    let updated = steps.iter().find(|step| step["result"] == "updated").expect("a group was updated");
+    let word = |value: &serde_json::Value| value.as_str().expect("a word").to_owned();
+    let one =
+        |process: &serde_json::Value| format!("{} {}", word(&process["name"]), word(&process["result"]));
+    updated["processes"].as_array().expect("a list of processes").iter().map(one).collect()
 }
 
 #[test]
@@ -96,7 +95,7 @@ fn settings_that_only_the_daemon_acts_on_are_applied_to_what_runs() {
     daemon.ctl("update").is("x: stopped\nx: updated process group\n");
     assert_eq!(daemon.process_pid("x"), pid);
     daemon.until_state("x", "RUNNING");
-    assert!(fs::metadata(daemon.path("x.log")).unwrap().len() > 1000);
+    assert!(daemon.read_bytes("x.log").len() > 1000);
     assert_eq!(daemon.ctl_with_input(&["fg", "x"], "go\n").status, 0);
     daemon.until("the log to be rotated by the new rule", || daemon.path("x.log.1").exists());
     daemon.ctl("stop x").is("x: stopped\n");
