@@ -157,7 +157,6 @@ pub fn configuration(args: &Args) -> Result<Loaded, Ended> {
     match args.task {
         Task::Supervise => return Ok(loaded),
         Task::Check => {
-            complain(&not_started(&loaded));
             print(&format!("{}: no errors\n", loaded.path.display()));
         }
         Task::DumpConfig => print(&dump(&loaded)),
@@ -193,16 +192,6 @@ fn refusal(errors: &ConfigErrors, args: &Args) -> String {
 /// One warning on the terminal.
 fn warning_line(warning: &ConfigWarning) -> String {
     format!("warning: {warning}\n")
-}
-
-/// The groups that are correct and yet will not run: whoever moves to this version must know before.
-fn not_started(loaded: &Loaded) -> String {
-    let groups = loaded.config.groups.iter();
-    let notes = groups.filter_map(|group| {
-        let what = group.kind.unsupported()?;
-        Some(format!("note: {what} are not part of this version: group {} will not be started\n", group.name))
-    });
-    notes.collect()
 }
 
 /// The effective configuration as JSON.

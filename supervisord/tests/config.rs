@@ -229,11 +229,9 @@ fn groups(config: &Config) -> Value {
         let kind = match &group.kind {
             GroupKind::Program | GroupKind::Group => "other".to_owned(),
             GroupKind::EventListener { .. } => "eventlistener".to_owned(),
-            GroupKind::FastCgi { socket: supervisord::config::FastCgiSocket::Tcp(host, port), .. } => {
-                format!("fastcgi tcp://{host}:{port}")
-            }
-            GroupKind::FastCgi { socket: supervisord::config::FastCgiSocket::Unix(path), .. } => {
-                format!("fastcgi unix://{}", path.display())
+            GroupKind::FastCgi => {
+                let socket = group.processes.first().and_then(|process| process.fastcgi.as_ref());
+                format!("fastcgi {}", socket.expect("a FastCGI program has a socket").socket.url())
             }
         };
         let processes = group.processes.iter().map(|one| process(one)).collect::<Value>();

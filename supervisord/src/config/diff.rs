@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{GroupConfig, GroupKind, OutputConfig, ProgramConfig};
+use super::{FastCgi, GroupConfig, GroupKind, OutputConfig, ProgramConfig};
 
 /// Groups that differ, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ fn ordered_kind(kind: &GroupKind) -> GroupKind {
     match &mut kind {
         GroupKind::EventListener { events, .. } => events.sort(),
         GroupKind::Group => kind = GroupKind::Program,
-        GroupKind::Program | GroupKind::FastCgi { .. } => {}
+        GroupKind::Program | GroupKind::FastCgi => {}
     }
     kind
 }
@@ -124,6 +124,11 @@ fn with_live_settings(old: &ProgramConfig, new: &ProgramConfig) -> ProgramConfig
         backups: new.backups,
         ..old.clone()
     };
+    // The socket itself stays: workers hold it.
+    let fastcgi = |old: &FastCgi| match &new.fastcgi {
+        Some(new) => FastCgi { socket: old.socket.clone(), ..new.clone() },
+        None => old.clone(),
+    };
     ProgramConfig {
         program: new.program.clone(),
         priority: new.priority,
@@ -139,6 +144,7 @@ fn with_live_settings(old: &ProgramConfig, new: &ProgramConfig) -> ProgramConfig
         killmode: new.killmode,
         stdout: output(&old.stdout, &new.stdout),
         stderr: output(&old.stderr, &new.stderr),
+        fastcgi: old.fastcgi.as_ref().map(fastcgi),
         ..old.clone()
     }
 }
@@ -270,6 +276,23 @@ mod tests {
         let new = groups("[eventlistener:a]\ncommand=x\nevents=TICK_5\n");
         assert_eq!(compare(&old, &new).changed, ["a"]);
         assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Unchanged)]);
+    }
+
+    #[test]
+    fn a_fastcgi_socket_takes_another_mode_owner_and_backlog_live_and_another_address_not() {
+        let text = |more: &str| groups(&format!("[fcgi-program:a]\ncommand=x\nsocket=unix:///tmp/x\n{more}"));
+        let old = text("");
+        for (more, change) in [
+            ("socket_mode=0770", ProcessChange::Live),
+            ("socket_owner=root", ProcessChange::Live),
+            ("socket_backlog=7", ProcessChange::Live),
+            ("socket=unix:///tmp/y", ProcessChange::Restart),
+            ("socket=tcp://localhost:9", ProcessChange::Restart),
+        ] {
+            let new = text(more);
+            assert_eq!(compare(&old, &new).changed, ["a"], "{more}");
+            assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), change)], "{more}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Environment, GroupConfig, GroupKind, Owner, ProgramConfig,
+    Environment, FastCgi, GroupConfig, GroupKind, Owner, ProgramConfig,
     daemon::saturated,
     evaluation::{Evaluation, Source, Subject},
     expand::{Names, Value},
@@ -95,10 +95,26 @@ impl<'a> Evaluation<'a> {
             };
             blamed = &found.name;
             grouped.insert(&found.name);
-            processes.extend(self.processes(found, group_name.as_deref().unwrap_or_default()));
+            let socket = self.member_socket(found);
+            let members = self.processes(found, group_name.as_deref().unwrap_or_default());
+            processes.extend(with_socket(members, socket.as_ref()));
         }
         let processes = self.without_namesakes(section, processes);
         Some(GroupConfig { name: group_name?, priority, kind: GroupKind::Group, processes })
+    }
+
+    /// The socket of a member of a `[group:x]`. Supervisor makes none, and so accepts members without one.
+    fn member_socket(&mut self, section: &'a Section) -> Option<FastCgi> {
+        let name = section.name.strip_prefix("fcgi-program:")?;
+        if section.get("socket").is_none() {
+            self.warn(
+                section,
+                Subject::Section,
+                "no \"socket\": runs without one, as any program".to_owned(),
+            );
+            return None;
+        }
+        self.fastcgi(Source { section, is_program: false }, Some(name))
     }
 
     fn of_program(&mut self, section: &'a Section) -> Option<GroupConfig> {
@@ -169,9 +185,22 @@ impl<'a> Evaluation<'a> {
 
     fn of_fastcgi(&mut self, section: &'a Section) -> Option<GroupConfig> {
         let from = Source { section, is_program: false };
-        let (here, machine, of) = (self.here.clone(), self.around.machine, &section.name);
         let name = self.section_name(from);
         let priority = self.group_priority(from, 999);
+        let socket = self.fastcgi(from, name.as_deref());
+        if section.get("socket").is_none() {
+            let problem = format!("[{}] section requires a \"socket\" line", section.name);
+            self.error(from, Subject::Key("socket"), problem);
+        }
+        let processes = self.processes(section, name.as_deref().unwrap_or_default());
+        let processes = self.without_namesakes(section, with_socket(processes, socket.as_ref()));
+        Some(GroupConfig { name: name?, priority, kind: GroupKind::FastCgi, processes })
+    }
+
+    /// The socket of an `[fcgi-program:x]`.
+    fn fastcgi(&mut self, from: Source<'a>, name: Option<&str>) -> Option<FastCgi> {
+        let section = from.section;
+        let (here, machine, of) = (self.here.clone(), self.around.machine, &section.name);
         let user = self.read(from, "user", &[&here], |text| user(text, machine));
         let backlog = self.read(from, "socket_backlog", &[&here], |text| match integer(text)? {
             backlog @ 1..=65535 => Ok(saturated(backlog.unsigned_abs())),
@@ -183,12 +212,9 @@ impl<'a> Evaluation<'a> {
         let mode = self.read(from, "socket_mode", &[&here], |text| {
             octal(text).map_err(|_| format!("Invalid socket_mode value {text}"))
         });
-        let names = name.as_ref().map(|name| ("program_name".to_owned(), Value::Text(name.clone())));
+        let names = name.map(|name| ("program_name".to_owned(), Value::Text(name.to_owned())));
         let names: Names = names.into_iter().collect();
         let requires = || format!("[{of}] section requires a \"socket\" line");
-        if section.get("socket").is_none() {
-            self.error(from, Subject::Key("socket"), requires());
-        }
         let is_unix_only = section.get("socket_owner").is_some() || section.get("socket_mode").is_some();
         let socket = self.read(from, "socket", &[&here, &names], |text| {
             let problem = match fastcgi_socket(text) {
@@ -202,15 +228,12 @@ impl<'a> Evaluation<'a> {
             };
             Err(format!("{problem} in [{of}] socket"))
         });
-        let processes = self.processes(section, name.as_deref().unwrap_or_default());
-        let processes = self.without_namesakes(section, processes);
         let of_user = || {
             user.filter(|user| user.uid != machine.own_uid())
                 .map(|user| Owner { uid: user.uid, gid: user.gid })
         };
         let owner = owner.or_else(of_user);
-        let kind = GroupKind::FastCgi { socket: socket?, owner, mode: mode.unwrap_or(0o700), backlog };
-        Some(GroupConfig { name: name?, priority, kind, processes })
+        Some(FastCgi { socket: socket?, owner, mode: mode.unwrap_or(0o700), backlog })
     }
 
     fn group_priority(&mut self, from: Source<'a>, default: i32) -> i32 {
@@ -247,6 +270,12 @@ impl<'a> Evaluation<'a> {
         }
         kept
     }
+}
+
+/// All processes of a program share its socket.
+fn with_socket(processes: Vec<ProgramConfig>, socket: Option<&FastCgi>) -> Vec<ProgramConfig> {
+    let one = |process| ProgramConfig { fastcgi: socket.cloned(), ..process };
+    processes.into_iter().map(one).collect()
 }
 
 /// `number`, or the nearest that fits.

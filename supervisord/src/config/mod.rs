@@ -277,30 +277,24 @@ pub enum GroupKind {
         /// Key `result_handler`, default `supervisor.dispatchers:default_handler`.
         result_handler: String,
     },
-    /// `[fcgi-program:x]`.
-    FastCgi {
-        /// The shared listening socket. Key `socket`.
-        socket: FastCgiSocket,
-        /// Owner of a unix socket. Key `socket_owner`.
-        owner: Option<Owner>,
-        /// Mode of a unix socket. Key `socket_mode`, octal, default 0700.
-        mode: u32,
-        /// Length of the queue of new connections; `None` = the system's. Key `socket_backlog`.
-        backlog: Option<u32>,
-    },
+    /// `[fcgi-program:x]` alone.
+    FastCgi,
 }
 
-impl GroupKind {
-    /// What a group is, if this version cannot run it.
-    pub fn unsupported(&self) -> Option<&'static str> {
-        match self {
-            Self::Program | Self::Group | Self::EventListener { .. } => None,
-            Self::FastCgi { .. } => Some("FastCGI programs"),
-        }
-    }
+/// The listening socket that all processes of a `[fcgi-program:x]` share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FastCgi {
+    /// Where it listens. Key `socket`.
+    pub socket: FastCgiSocket,
+    /// Owner of a unix socket. Key `socket_owner`.
+    pub owner: Option<Owner>,
+    /// Mode of a unix socket. Key `socket_mode`, octal, default 0700.
+    pub mode: u32,
+    /// Length of the queue of new connections; `None` = the system's. Key `socket_backlog`.
+    pub backlog: Option<u32>,
 }
 
-/// The socket of a `[fcgi-program:x]`.
+/// Where the socket of a `[fcgi-program:x]` listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FastCgiSocket {
@@ -308,6 +302,16 @@ pub enum FastCgiSocket {
     Tcp(String, u16),
     /// `unix:///path`.
     Unix(PathBuf),
+}
+
+impl FastCgiSocket {
+    /// As in the configuration: `unix:///path` or `tcp://host:port`.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Tcp(host, port) => format!("tcp://{host}:{port}"),
+            Self::Unix(path) => format!("unix://{}", path.display()),
+        }
+    }
 }
 
 /// One supervised process: a `[program:x]` section for one `process_num`.
@@ -357,6 +361,8 @@ pub struct ProgramConfig {
     pub directory: Option<PathBuf>,
     /// File mode mask. Key `umask`, octal, default none: the daemon's.
     pub umask: Option<u32>,
+    /// The socket that is its stdin; `None` for all but FastCGI programs.
+    pub fastcgi: Option<FastCgi>,
     /// Value of `SUPERVISOR_SERVER_URL`; `None` (also for AUTO) = the daemon's own. Key `serverurl`.
     pub serverurl: Option<String>,
 }

@@ -240,6 +240,7 @@ impl<'a> Evaluation<'a> {
             environment,
             directory,
             umask: shared.umask,
+            fastcgi: None,
             serverurl: shared.serverurl.clone(),
         }
     }

@@ -2,7 +2,7 @@
 
 use tracing::{debug, error, info, warn};
 
-use super::{Driver, launch::Captured, unit::Verdict};
+use super::{Driver, launch::Captured, sockets::SocketKey, unit::Verdict};
 use crate::{
     clock::Moment,
     config::{LogLevel, python},
@@ -53,8 +53,14 @@ impl Driver {
             self.output.open(log).map_err(|error| log_error(&process.config().name, &error))?;
         }
         let on_daemon_death = if unit.is_listener { OnDaemonDeath::EndOfFile } else { OnDaemonDeath::Keep };
-        let captured =
-            Captured { stdout: unit.stdout.is_some(), stderr: unit.stderr.is_some(), on_daemon_death };
+        let config = process.config();
+        let socket = config
+            .fastcgi
+            .as_ref()
+            .map(|fastcgi| self.sockets.open(id, &SocketKey::new(&config.program, fastcgi), fastcgi));
+        let socket = socket.transpose().map_err(|error| error.to_string())?;
+        let (stdout, stderr) = (unit.stdout.is_some(), unit.stderr.is_some());
+        let captured = Captured { socket, stdout, stderr, on_daemon_death };
         let launched = match self.launcher.launch(group, process.config(), captured) {
             Ok(launched) => launched,
             Err(failed) => {
@@ -83,7 +89,7 @@ impl Driver {
                 Err(error) => error!("cannot watch the output of '{}': {error}", process.config().name),
             }
         }
-        unit.stdin = Some(launched.stdin);
+        unit.stdin = launched.stdin;
         self.events.pools.handle_spawned(id);
         for (stream, channel) in sources {
             self.add_source(stream, id, launched.pid, channel);
@@ -123,6 +129,17 @@ impl Driver {
             let result = self.result_of(id, reason);
             self.operations.report(operation, result);
             self.finish_operation(operation, now);
+        }
+        // Only now: a restart has begun its start above.
+        self.release_socket(id);
+    }
+
+    /// Lets go of the socket of a process that has come to rest, unless it rests only for an update.
+    pub(super) fn release_socket(&mut self, id: ProcessId) {
+        let is_updated = self.supervisor.names(id).is_some_and(|(group, _)| self.updating.contains(group));
+        let rests = self.process_is(id, |process| process.state().is_stopped() && !process.is_to_run());
+        if rests && !is_updated {
+            self.sockets.release(id);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Groups come and go: activation with logs, reread, add, remove, and starting anew with another configuration.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 use super::{
     Driver,
     replace::refusal,
+    sockets::SocketKey,
     unit::{Chatter, Unit},
     update,
 };
@@ -56,10 +57,21 @@ impl Driver {
             };
             self.add_unit(id, &config);
         }
+        self.check_sockets(&name);
         self.raise(Event::GroupAdded(name.clone()), now);
-        match self.supervisor.group(&name).map(|group| group.config().kind.unsupported()) {
-            Some(Some(what)) => warn!("{what} are not part of this version: group {name} is not started"),
-            Some(None) | None => self.supervisor.autostart(&name, now),
+        self.supervisor.autostart(&name, now);
+    }
+
+    /// Says early which sockets of a group cannot be made. Each start tries again.
+    fn check_sockets(&self, group: &str) {
+        let Some(group) = self.supervisor.group(group) else { return };
+        let sockets = group.config().processes.iter().filter_map(|program| {
+            program.fastcgi.as_ref().map(|fastcgi| (SocketKey::new(&program.program, fastcgi), fastcgi))
+        });
+        for (key, fastcgi) in sockets.collect::<BTreeMap<_, _>>() {
+            if let Err(error) = self.sockets.check(&key, fastcgi) {
+                error!("{error}");
+            }
         }
     }
 
@@ -92,6 +104,7 @@ impl Driver {
     pub(super) fn forget_unit(&mut self, id: ProcessId) {
         self.family.forget(id);
         self.events.outbox.forget(id);
+        self.sockets.release(id);
         if let Some(unit) = self.units.remove(&id) {
             for log in unit.logs() {
                 self.output.remove_log(log);
@@ -276,6 +289,8 @@ impl Driver {
             }
         }
         self.family = super::family::Family::default();
+        self.sockets.clear();
+        self.updating.clear();
         self.next_waiting_line = None;
         self.lives.send_replace(());
         self.supervisor.begin_anew();

@@ -42,8 +42,8 @@ pub(super) struct Launcher {
 pub(super) struct Launched {
     /// The child.
     pub(super) pid: Pid,
-    /// Writes to its stdin.
-    pub(super) stdin: OwnedFd,
+    /// Writes to its stdin, unless that is a socket.
+    pub(super) stdin: Option<OwnedFd>,
     /// Reads its stdout, if it is captured.
     pub(super) stdout: Option<OwnedFd>,
     /// Reads its stderr, if it is captured on its own.
@@ -65,9 +65,11 @@ impl<E: Into<LaunchError>> From<E> for Failed {
     }
 }
 
-/// Which outputs to capture, and how stdin ends.
+/// Which outputs to capture, what to have for an input, and how that ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Captured {
+pub(super) struct Captured<'fd> {
+    /// The listening socket that is its stdin instead of a pipe.
+    pub(super) socket: Option<BorrowedFd<'fd>>,
     /// Standard output.
     pub(super) stdout: bool,
     /// Standard error.
@@ -219,7 +221,7 @@ impl Launcher {
         &mut self,
         group: &str,
         config: &ProgramConfig,
-        captured: Captured,
+        captured: Captured<'_>,
     ) -> Result<Launched, Failed> {
         let command = command::find(config, self.path.as_deref())?;
         let name = python::repr(&config.name);
@@ -228,7 +230,11 @@ impl Launcher {
             _ => LaunchError::Pipe { name: name.clone(), error },
         };
         let owner = config.user.as_ref().map(|user| user.uid);
-        let stdin = pipe::input_pipe(owner, captured.on_daemon_death).map_err(pipe_error)?;
+        let stdin = match captured.socket {
+            Some(_) => None,
+            None => Some(pipe::input_pipe(owner, captured.on_daemon_death).map_err(pipe_error)?),
+        };
+        let stdin_fd = stdin.as_ref().map(|pipe| pipe.child.as_fd()).or(captured.socket);
         let output = |wanted: bool| wanted.then(|| pipe::output_pipe(owner)).transpose().map_err(pipe_error);
         let stdout = output(captured.stdout)?;
         let stderr = output(captured.stderr && !config.redirect_stderr)?;
@@ -239,7 +245,7 @@ impl Launcher {
             None => self.null.as_fd(),
         };
         let environment = self.environment_for(group, config)?;
-        let descriptors = [stdin.child.as_fd(), stdout_fd, stderr_fd];
+        let descriptors = [stdin_fd.unwrap_or(self.null.as_fd()), stdout_fd, stderr_fd];
         let plan =
             SpawnPlan { open_files: self.open_files, ..plan(config, command, environment, descriptors)? };
         let child = match self.spawner.spawn(&plan) {
@@ -254,7 +260,7 @@ impl Launcher {
         };
         Ok(Launched {
             pid: child.pid,
-            stdin: stdin.write,
+            stdin: stdin.map(|pipe| pipe.write),
             stdout: stdout.map(|pipe| pipe.read),
             stderr: stderr.map(|pipe| pipe.read),
         })

@@ -18,12 +18,13 @@ mod operations;
 mod outbox;
 mod replace;
 mod requests;
+mod sockets;
 mod unit;
 mod update;
 mod upgrade;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
     process::ExitCode,
@@ -36,6 +37,7 @@ use family::Family;
 use jiff::tz::TimeZone;
 use launch::Launcher;
 use operations::Operations;
+use sockets::Sockets;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -115,6 +117,10 @@ struct Driver {
     launcher: Launcher,
     /// Names of the XML-RPC interfaces, which only a restart changes.
     interfaces: Arc<[String]>,
+    /// What FastCGI programs listen on.
+    sockets: Sockets,
+    /// Groups some of whose processes were stopped to take over another configuration.
+    updating: BTreeSet<String>,
     /// The configuration as last read; the active groups may differ from it.
     available: Config,
     /// What the command line sets, the machine as it was at the start, and the file, to read it again.
@@ -234,6 +240,8 @@ impl Driver {
             output,
             events: Events::default(),
             launcher,
+            sockets: Sockets::default(),
+            updating: BTreeSet::new(),
             overrides: start.args.overrides,
             configuration_file: start.loaded.path,
             inputs: start.loaded.inputs,

@@ -117,11 +117,6 @@ impl Driver {
 
     fn start_one(&mut self, operation: OperationId, id: ProcessId, wait: bool, now: Moment) {
         let Some(process) = self.supervisor.process(id) else { return };
-        let group = self.supervisor.names(id).and_then(|(group, _)| self.supervisor.group(group));
-        if let Some(what) = group.and_then(|group| group.config().kind.unsupported()) {
-            let result = self.result_with(id, Reason::Failed, format!("{what} are not part of this version"));
-            return self.operations.report(operation, result);
-        }
         if let Err(error) = self.launcher.check(process.config()) {
             let result = self.result_with(id, error.reason(), error.to_string());
             return self.operations.report(operation, result);

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::Driver;
+use tracing::error;
+
+use super::{Driver, sockets::SocketKey};
 use crate::{
     clock::Moment,
     config::{GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff::ProcessChange},
@@ -20,6 +22,7 @@ impl Driver {
         let ids = self.supervisor.in_the_way_of(new).map_err(|denied| refusal(group, denied))?;
         let is_to_go_on = |id| self.process_is(id, |process| process.is_to_run());
         let names = ids.iter().filter(|id| is_to_go_on(**id)).map(|id| self.name_of(*id)).collect();
+        self.updating.insert(group.to_owned());
         Ok(Outdated { stops: self.stop_and_wait(ids, now), to_restart: names })
     }
 
@@ -31,9 +34,15 @@ impl Driver {
         now: Moment,
     ) -> Result<Vec<ProcessUpdate>, Refusal> {
         self.refuse_while_ending()?;
+        self.updating.remove(group);
         let new = Arc::new(self.available_group(group)?.clone());
-        let is_supported = new.kind.unsupported().is_none();
-        let replaced = self.supervisor.replace_group(new, now).map_err(|denied| refusal(group, denied))?;
+        let replaced = match self.supervisor.replace_group(new, now) {
+            Ok(replaced) => replaced,
+            Err(denied) => {
+                self.release_sockets_of(group);
+                return Err(refusal(group, denied));
+            }
+        };
         if let Some(active) = self.supervisor.group(group) {
             let (config, members) = (Arc::clone(active.config()), active.processes().to_vec());
             self.set_pool(&config, &members);
@@ -45,11 +54,12 @@ impl Driver {
         self.raise(Event::GroupRemoved(group.to_owned()), now);
         self.raise(Event::GroupAdded(group.to_owned()), now);
         self.generation.send_modify(|generation| *generation += 1);
-        let starts = |one: &Replaced| is_supported && (one.is_to_start || to_restart.contains(&one.name));
+        let starts = |one: &Replaced| one.is_to_start || to_restart.contains(&one.name);
         for one in replaced.iter().filter(|one| starts(one)) {
             // Whoever started it meanwhile has done what is wanted.
             let _ = self.supervisor.start(one.id, now);
         }
+        self.release_sockets_of(group);
         let update = |one: Replaced| {
             let action = match one.change {
                 ProcessChange::Added => Action::Added,
@@ -62,6 +72,13 @@ impl Driver {
             ProcessUpdate { name: one.name, action }
         };
         Ok(replaced.into_iter().map(update).collect())
+    }
+
+    fn release_sockets_of(&mut self, group: &str) {
+        let ids = self.supervisor.group(group).map(|group| group.processes().to_vec()).unwrap_or_default();
+        for id in ids {
+            self.release_socket(id);
+        }
     }
 
     fn available_group(&self, name: &str) -> Result<&GroupConfig, Refusal> {
@@ -79,6 +96,11 @@ impl Driver {
             return;
         };
         let Some(before) = &replaced.before else { return self.add_unit(id, &after) };
+        if let Some(fastcgi) = after.fastcgi.as_ref().filter(|new| before.fastcgi.as_ref() != Some(*new))
+            && let Err(error) = self.sockets.reconfigure(&SocketKey::new(&after.program, fastcgi), fastcgi)
+        {
+            error!("{error}");
+        }
         let Some(unit) = self.units.get(&id) else { return };
         let logs = [(unit.stdout, Channel::Stdout), (unit.stderr, Channel::Stderr)];
         let [stdout, stderr] = logs.map(|(log, channel)| {

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,20 @@ pub enum ListenError {
 }
 
 impl ListenError {
+    /// What is wrong, in words that fit a socket of any kind.
+    pub fn cause(&self) -> String {
+        let errno = |errno: Errno| format!("{errno:?} ({})", errno.desc());
+        match self {
+            Self::InUse => errno(Errno::EADDRINUSE),
+            Self::Socket(number) => errno(*number),
+            Self::NotASocket(path) => format!("{} exists and is not a socket", path.display()),
+            Self::PathTooLong { max, .. } => {
+                format!("the path is too long for a socket, expected at most {max} bytes")
+            }
+            Self::Host { host, error } => format!("cannot find an address of host {host:?}: {error}"),
+        }
+    }
+
     fn of(error: &io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => Self::InUse,
@@ -151,6 +165,67 @@ pub fn bind_unix(path: &Path, access: Access) -> Result<UnixSocket, ListenError>
     let file = SocketFile { path: path.to_owned(), dev: found.dev(), ino: found.ino() };
     let listener = UnixListener::from(private.into_socket());
     Ok(UnixSocket { listener, file, was_stale, chown_refused })
+}
+
+/// Makes a unix socket for a child to accept connections on. It takes the place of any socket of that name at once, so
+/// that there is always one; anything else stays. A refused owner is an error: the client could not connect.
+///
+/// # Errors
+/// See [`ListenError`].
+pub fn lend_unix(path: &Path, access: Access, backlog: Option<u32>) -> Result<OwnedFd, ListenError> {
+    let refused = |error: io::Error| ListenError::of(&error);
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
+        Ok(_) => (),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(error) => return Err(refused(error)),
+    }
+    let private = Private::bind(path)?;
+    if set_access(&private.name.0, path, access)?.is_some() {
+        return Err(ListenError::Socket(Errno::EPERM));
+    }
+    // Children accept as they are used to: by waiting.
+    rustix::io::ioctl_fionbio(&private.socket, false).map_err(|error| refused(error.into()))?;
+    rustix::net::listen(&private.socket, queue(backlog)).map_err(|error| refused(error.into()))?;
+    fs::rename(&private.name.0, path).map_err(refused)?;
+    Ok(private.into_socket())
+}
+
+/// Makes a TCP socket for a child to accept connections on; the address is chosen as by [`bind_tcp`].
+///
+/// # Errors
+/// See [`ListenError`].
+pub fn lend_tcp(host: &str, port: u16, backlog: Option<u32>) -> Result<OwnedFd, ListenError> {
+    let listener = listen_tcp(host, port)?;
+    rustix::net::listen(&listener, queue(backlog)).map_err(|error| ListenError::of(&error.into()))?;
+    Ok(listener.into())
+}
+
+/// Gives a listening socket another queue and, if it has a name, another mode and owner.
+///
+/// # Errors
+/// See [`ListenError`].
+pub fn reconfigure(
+    socket: BorrowedFd<'_>,
+    path: Option<&Path>,
+    access: Access,
+    backlog: Option<u32>,
+) -> Result<(), ListenError> {
+    let refused = |error: io::Error| ListenError::of(&error);
+    rustix::net::listen(socket, queue(backlog)).map_err(|error| refused(error.into()))?;
+    let Some(path) = path else { return Ok(()) };
+    if !fs::symlink_metadata(path).map_err(refused)?.file_type().is_socket() {
+        return Err(ListenError::NotASocket(path.to_owned()));
+    }
+    match set_access(path, path, access)? {
+        Some(_) => Err(ListenError::Socket(Errno::EPERM)),
+        None => Ok(()),
+    }
+}
+
+/// The kernel takes its own limit where that is lower.
+fn queue(backlog: Option<u32>) -> i32 {
+    backlog.map_or(libc::SOMAXCONN, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX))
 }
 
 /// A bound socket under its temporary name, which is removed when this is dropped.
@@ -297,6 +372,16 @@ fn current_user() -> String {
 /// # Errors
 /// See [`ListenError`].
 pub fn bind_tcp(host: &str, port: u16) -> Result<TcpListener, ListenError> {
+    let listener = listen_tcp(host, port)?;
+    let configure = || -> io::Result<()> {
+        rustix::net::listen(listener.as_fd(), BACKLOG)?;
+        listener.set_nonblocking(true)
+    };
+    configure().map_err(|error| ListenError::of(&error))?;
+    Ok(listener)
+}
+
+fn listen_tcp(host: &str, port: u16) -> Result<TcpListener, ListenError> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     let unknown = |error: String| ListenError::Host { host: host.to_owned(), error };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -304,14 +389,8 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<TcpListener, ListenError> {
         (bare, port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?.collect();
     let ipv4 = addresses.iter().find(|address| address.is_ipv4());
     let address = ipv4.or(addresses.first()).ok_or_else(|| unknown("none".to_owned()))?;
-    let listen = || -> io::Result<TcpListener> {
-        // Sets SO_REUSEADDR.
-        let listener = TcpListener::bind(address)?;
-        rustix::net::listen(listener.as_fd(), BACKLOG)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    listen().map_err(|error| ListenError::of(&error))
+    // Sets SO_REUSEADDR.
+    TcpListener::bind(address).map_err(|error| ListenError::of(&error))
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub(crate) fn defaults(name: &str) -> ProgramConfig {
         environment: Environment::default(),
         directory: Some(PathBuf::from("/")),
         umask: None,
+        fastcgi: None,
         serverurl: None,
     }
 }
