@@ -72,6 +72,10 @@ services: release
 installed: release
     tests/installed.py --bin-dir {{bin}}
 
+# The web page in Chromium (needs chromium and chromium-driver); screenshots go to target/web-screenshots
+web: release
+    tests/web.py --supervisord {{bin}}/supervisord
+
 # Real configuration files in DIR mean the same to Supervisor and to us
 corpus DIR:
     SUPERVISOR_CORPUS="$(realpath "{{DIR}}")" cargo test --locked -p supervisord --test config -- --nocapture

@@ -1,0 +1,382 @@
+#!/usr/bin/env python3
+"""Looks at the web page with Chromium: live changes, clicks, keys, a phone's width, logs, requests of other sites.
+
+Needs chromium and chromium-driver; speaks WebDriver with the standard library. Screenshots go to --screenshots.
+"""
+
+import argparse
+import base64
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+BOUND = 30
+KEYS = {"ENTER": "\ue007", "ESCAPE": "\ue00c", "TAB": "\ue004"}
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --disable-dev-shm-usage"
+)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(what, condition):
+    """Waits until condition() is true and returns what it gave."""
+    end = time.monotonic() + BOUND
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+class Browser:
+    """A WebDriver session in a profile of its own."""
+
+    def __init__(self, directory):
+        self.port = free_port()
+        self.driver = subprocess.Popen(
+            ["chromedriver", f"--port={self.port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until("chromedriver", self.is_ready)
+        arguments = FLAGS.split() + [f"--user-data-dir={tempfile.mkdtemp(dir=directory)}"]
+        options = {"args": arguments}
+        reply = self.send("POST", "", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}, root=True)
+        self.session = reply["sessionId"]
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as reply:
+                return json.load(reply)["value"]["ready"]
+        except OSError:
+            return False
+
+    def send(self, method, path, body=None, root=False):
+        base = f"http://127.0.0.1:{self.port}/session"
+        url = base if root else f"{base}/{self.session}{path}"
+        data = json.dumps(body or {}).encode() if method == "POST" else None
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return json.load(reply)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.read().decode()[:500]}") from error
+
+    def go(self, url):
+        self.send("POST", "/url", {"url": url})
+
+    def run(self, script, *args):
+        return self.send("POST", "/execute/sync", {"script": script, "args": list(args)})
+
+    def click(self, selector):
+        found = self.send("POST", "/element", {"using": "css selector", "value": selector})
+        self.send("POST", f"/element/{next(iter(found.values()))}/click")
+
+    def keys(self, *keys):
+        actions = []
+        for key in keys:
+            value = KEYS.get(key, key)
+            actions += [{"type": "keyDown", "value": value}, {"type": "keyUp", "value": value}]
+        self.send("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+    def command(self, name, **params):
+        return self.send("POST", "/goog/cdp/execute", {"cmd": name, "params": params})
+
+    def size(self, width, height, phone=False):
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone,
+        )
+
+    def scheme(self, value):
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
+
+    def shot(self, path):
+        with open(path, "wb") as file:
+            file.write(base64.b64decode(self.send("GET", "/screenshot")))
+
+    def close(self):
+        try:
+            self.send("DELETE", "")
+        finally:
+            self.driver.terminate()
+            self.driver.wait()
+
+
+CONFIG = """
+[supervisord]
+logfile={dir}/supervisord.log
+pidfile={dir}/supervisord.pid
+childlogdir={dir}
+identifier=production-7
+[unix_http_server]
+file={dir}/s.sock
+[inet_http_server]
+port=127.0.0.1:{port}
+[program:api]
+command=/bin/sh -c 'while :; do printf "\\033[32mINFO\\033[0m  GET /health 200 in 3 ms\\n"; sleep 0.5; done'
+stopasgroup=true
+[program:cron]
+command=/bin/sleep 100000
+[program:mailer]
+command=/bin/sleep 100000
+autostart=false
+[program:broken]
+command=/nonexistent/program
+startretries=0
+[program:crasher]
+command=/bin/sh -c 'exit 3'
+startretries=1000
+[program:migrate]
+command=/bin/true
+startsecs=0
+autorestart=false
+[program:worker]
+command=/bin/sleep 100000
+process_name=%(program_name)s_%(process_num)02d
+numprocs={workers}
+startsecs=0
+"""
+
+
+class Daemon:
+    """supervisord with a TCP socket, in a directory of its own."""
+
+    def __init__(self, binary, directory, workers):
+        self.dir = tempfile.mkdtemp(dir=directory)
+        self.port = free_port()
+        with open(f"{self.dir}/s.conf", "w", encoding="utf-8") as file:
+            file.write(CONFIG.format(dir=self.dir, port=self.port, workers=workers))
+        output = open(f"{self.dir}/out", "w", encoding="utf-8")
+        self.process = subprocess.Popen([binary, "-n", "-c", f"{self.dir}/s.conf"], stdout=output, stderr=output)
+        self.url = f"http://localhost:{self.port}/"
+        until("supervisord", self.answers)
+
+    def answers(self):
+        assert self.process.poll() is None, open(f"{self.dir}/out", encoding="utf-8").read()
+        try:
+            with urllib.request.urlopen(f"{self.url}ok.html", timeout=5) as reply:
+                return reply.read() == b"OK"
+        except OSError:
+            return False
+
+    def act(self, name, action):
+        urllib.request.urlopen(f"{self.url}index.html?processname={name}&action={action}", timeout=BOUND).close()
+
+    def end(self):
+        self.process.terminate()
+        try:
+            self.process.wait(BOUND)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+STATE = "return document.querySelector(`.row[data-name='${arguments[0]}'] .state`)?.textContent"
+WHAT = "return document.querySelector(`.row[data-name='${arguments[0]}'] .what`)?.textContent"
+WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+class Checks:
+    """The checks, in order."""
+
+    def __init__(self, browser, daemon, shots):
+        self.browser, self.daemon, self.shots = browser, daemon, shots
+
+    def state(self, name):
+        return self.browser.run(STATE, name)
+
+    def until_state(self, name, state):
+        until(f"{name} to be {state} on the page", lambda: self.state(name) == state)
+
+    def the_page_is_live_when_a_program_is_killed(self):
+        browser = self.browser
+        browser.size(1280, 900)
+        browser.go(self.daemon.url)
+        self.until_state("cron", "running")
+        browser.run("window.untouched = true")
+        before = browser.run(WHAT, "cron")
+        os.kill(int(before.split()[1].rstrip(",")), signal.SIGKILL)
+        until("another pid on the page", lambda: "pid" in (now := browser.run(WHAT, "cron")) and now.split(",")[0] != before.split(",")[0])
+        assert browser.run("return window.untouched") is True, "the page was reloaded"
+
+    def uptime_is_counted_in_the_browser(self):
+        first = self.browser.run(WHAT, "worker:worker_00")
+        until("the uptime to grow", lambda: self.browser.run(WHAT, "worker:worker_00") != first)
+
+    def buttons_stop_and_start_without_leaving_the_page(self):
+        self.browser.click(".row[data-name='cron'] .stop")
+        self.until_state("cron", "stopped")
+        until("the message", lambda: "Process cron stopped" in self.browser.run("return message.textContent"))
+        self.browser.click(".row[data-name='cron'] .start")
+        self.until_state("cron", "running")
+        assert self.browser.run("return window.untouched") is True, "the page was reloaded"
+
+    def the_keyboard_is_enough(self):
+        browser = self.browser
+        browser.run("document.activeElement.blur()")
+        browser.keys("/", *"mailer")
+        until("the filter", lambda: browser.run("return [...document.querySelectorAll('.row')].filter(r => !r.hidden).length") == 1)
+        browser.keys("ENTER")
+        until("the row to have the focus", lambda: browser.run("return document.activeElement.dataset.name") == "mailer")
+        browser.keys("s")
+        self.until_state("mailer", "running")
+        until("the focus to stay", lambda: browser.run("return document.activeElement.closest('.row')?.dataset.name") == "mailer")
+        browser.keys("x")
+        self.until_state("mailer", "stopped")
+        browser.keys("ENTER")
+        until("the details", lambda: browser.run("return document.querySelector(\".row[data-name='mailer'] details\").open"))
+        browser.keys("ENTER", "ESCAPE")
+        first = browser.run("return document.activeElement.dataset.name")
+        browser.keys("j")
+        assert browser.run("return document.activeElement.dataset.name") != first, "j moves the selection"
+        browser.keys("?")
+        until("the help", lambda: browser.run("return document.querySelector('dialog')?.open"))
+        browser.keys("ESCAPE")
+        until("no help", lambda: browser.run("return !document.querySelector('dialog')"))
+
+    def stopping_all_asks_first(self):
+        self.browser.click("button[formaction*=stopall]")
+        until("the question", lambda: self.browser.run("return document.querySelector('dialog')?.open"))
+        self.browser.shot(f"{self.shots}/question.png")
+        self.browser.keys("ESCAPE")
+        until("no question", lambda: self.browser.run("return !document.querySelector('dialog')"))
+        assert self.state("cron") == "running"
+
+    def it_is_readable_in_light_and_dark_and_on_a_phone(self):
+        browser = self.browser
+        until("the broken one", lambda: self.state("broken") == "fatal")
+        for scheme in ["light", "dark"]:
+            browser.scheme(scheme)
+            browser.size(1280, 900)
+            browser.go(self.daemon.url)
+            browser.run("document.querySelector(\".row[data-name='crasher'] details\").open = true")
+            browser.shot(f"{self.shots}/desktop-{scheme}.png")
+            browser.size(360, 740, phone=True)
+            browser.go(self.daemon.url)
+            assert browser.run(WIDE) <= 0, f"{browser.run(WIDE)} px wider than a phone"
+            browser.shot(f"{self.shots}/phone-{scheme}.png")
+        browser.scheme("light")
+
+    def a_log_is_followed(self):
+        browser = self.browser
+        browser.size(1280, 700)
+        browser.go(f"{self.daemon.url}tail.html?processname=api")
+        text = "return document.getElementById('log').textContent.length"
+        until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
+        until("the log", lambda: browser.run(text) > 50)
+        before = browser.run(text)
+        until("new lines", lambda: browser.run(text) > before)
+        assert browser.run("return document.querySelector('#log .c-2')?.textContent") == "INFO", "colours are shown"
+        assert "\x1b" not in browser.run("return document.getElementById('log').textContent")
+        browser.shot(f"{self.shots}/tail.png")
+        browser.size(360, 740, phone=True)
+        assert browser.run(WIDE) <= 0, "the log is wider than a phone"
+        browser.shot(f"{self.shots}/tail-phone.png")
+        browser.size(1280, 900)
+
+    def forms_of_other_sites_are_refused(self):
+        target = f"{self.daemon.url}index.html?processname=cron&action=stop"
+        page = f"<form method=post action='{target}'><button>x</button></form><img src='{target}'>"
+
+        class Evil(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(page.encode())
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Evil)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.browser.go(f"http://127.0.0.1:{server.server_port}/")
+        self.browser.click("button")
+        until("the refusal", lambda: "another site" in self.browser.run("return document.body.textContent"))
+        server.shutdown()
+        self.browser.go(self.daemon.url)
+        assert self.state("cron") == "running", "a foreign page stopped a program"
+
+    def links_to_actions_ask(self):
+        self.browser.go(f"{self.daemon.url}index.html?processname=cron&action=stop")
+        assert "Nothing has been done yet" in self.browser.run("return document.body.textContent")
+        self.browser.shot(f"{self.shots}/confirm.png")
+        self.browser.click("button.go")
+        until("the status", lambda: self.browser.run("return document.title").endswith("Supervisor Status"))
+        self.until_state("cron", "stopped")
+
+    def the_end_of_the_daemon_is_noticed(self):
+        self.daemon.end()
+        until("the banner", lambda: self.browser.run("return !document.getElementById('lost').hidden"))
+
+
+def many(browser, binary, directory):
+    """1,000 programs: how long the page takes. Reported, not judged."""
+    daemon = Daemon(binary, directory, 1000)
+    try:
+        until("1,000 programs", lambda: urllib.request.urlopen(daemon.url).read().count(b"row s-running") > 1000)
+        began = time.monotonic()
+        size = len(urllib.request.urlopen(daemon.url).read())
+        fetched = time.monotonic() - began
+        browser.go(daemon.url)
+        loaded = "return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+        ready = until("the page to be loaded", lambda: browser.run(loaded))
+        rows = browser.run("return document.querySelectorAll('.row').length")
+        print(f"{rows} rows: {size / 1e6:.2f} MB fetched in {fetched * 1e3:.0f} ms, usable after {ready:.0f} ms")
+    finally:
+        daemon.end()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--supervisord", required=True)
+    parser.add_argument("--screenshots", default="target/web-screenshots")
+    options = parser.parse_args()
+    os.makedirs(options.screenshots, exist_ok=True)
+    directory = tempfile.mkdtemp(prefix="svweb-")
+    browser = daemon = None
+    failed = passed = 0
+    try:
+        browser = Browser(directory)
+        daemon = Daemon(options.supervisord, directory, 4)
+        checks = Checks(browser, daemon, options.screenshots)
+        for name, check in vars(Checks).items():
+            if name.startswith("_") or name in ("state", "until_state"):
+                continue
+            try:
+                check(checks)
+                passed += 1
+                print(f"ok      {name}", flush=True)
+            except AssertionError as error:
+                failed += 1
+                print(f"FAILED  {name}: {error}", flush=True)
+                browser.shot(f"{options.screenshots}/failed-{name}.png")
+        many(browser, options.supervisord, directory)
+    finally:
+        if browser:
+            browser.close()
+        if daemon:
+            daemon.end()
+        shutil.rmtree(directory, ignore_errors=True)
+    print(f"web page: {passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
