@@ -41,9 +41,11 @@ release:
 examples: release
     tests/examples.py --python "$SUPERVISOR_PYTHON" --supervisord {{bin}}/supervisord
 
-# The same command lines to Supervisor and to us: text and exit statuses are equal
+# The same command lines, with either supervisorctl, and the same XML-RPC requests to Supervisor and to us
 differential: release
     "$SUPERVISOR_PYTHON" tests/differential/run.py --bin-dir {{bin}}
+    "$SUPERVISOR_PYTHON" tests/differential/run.py --client unix --bin-dir {{bin}}
+    "$SUPERVISOR_PYTHON" tests/differential/run.py --client inet --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/events.py --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/clients.py --bin-dir {{bin}}
 

@@ -369,10 +369,34 @@ pub fn open_servers(servers: &[ServerConfig]) -> Result<(Vec<Endpoint>, SocketFi
         tracing::info!("RPC interface 'supervisor' initialized");
         if server.credentials.is_none() {
             crit!("Server '{}' running without any HTTP authentication checking", server.section);
+            warn_of_strangers(server, &listener);
         }
         endpoints.push(Endpoint::new(server, listener));
     }
     Ok((endpoints, files))
+}
+
+/// Says who can control a daemon that listens on TCP and asks for no password.
+fn warn_of_strangers(server: &ServerConfig, listener: &Listener) {
+    let Listener::Tcp(listener) = listener else { return };
+    let Ok(address) = listener.local_addr() else { return };
+    let (section, cure) = (&server.section, "set username and password");
+    if address.ip().is_loopback() {
+        tracing::warn!(
+            "[{section}] listens on {address} without a password: every user of this machine can control all programs; \
+             {cure}, or use [unix_http_server]"
+        );
+    } else if address.ip().is_unspecified() {
+        crit!(
+            "[{section}] listens on ALL INTERFACES ({address}) without a password: everyone who can reach this machine \
+             can control all programs; {cure}, or listen on 127.0.0.1"
+        );
+    } else {
+        tracing::warn!(
+            "[{section}] listens on {address} without a password: everyone who can reach that address can control all \
+             programs; {cure}"
+        );
+    }
 }
 
 /// Opens one socket and remembers its file.

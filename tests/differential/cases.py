@@ -117,6 +117,10 @@ autostart=false
 
 CONFIG = HEAD + PROGRAMS
 
+# How supervisorctl finds its daemon, and the same over TCP.
+OVER_UNIX = "serverurl=unix://$DIR/s.sock\n"
+OVER_INET = "serverurl=http://127.0.0.1:$PORT\nusername=alice\npassword=secret\n"
+
 CHANGED = CONFIG.replace("[program:alone]\ncommand=/bin/sleep 1000", "[program:alone]\ncommand=/bin/sleep 1001").replace(
     "[program:merged]\ncommand=/bin/sh -c \"echo out 1; echo err 1 >&2; exec sleep 1000\"\n"
     "startsecs=0\nredirect_stderr=true\n", "") + """\

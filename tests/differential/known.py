@@ -102,3 +102,6 @@ DIFFERENCES = [
          "supervisorctl pid sleeper", "supervisorctl version", "supervisorctl  < 'shutdown\\ny\\nversion\\n'"),
         "commands while everything is being stopped", answers_while_ending),
 ]
+
+# With Supervisor's client on both sides nothing differs.
+OF_ITS_CLIENT = []

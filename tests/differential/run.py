@@ -5,7 +5,8 @@ A reference daemon (--python-bin DIR, default: beside the running Python) and th
 with the same configuration in a temporary directory each and are brought to the same state. Then every command line
 of cases.py runs on both, each with its own supervisorctl; pids, times and paths are made equal; standard output,
 standard error and exit status must be equal to the byte. startup.py's command lines follow: bad options and bad
-configurations of supervisord.
+configurations of supervisord. With --client Supervisor's supervisorctl drives both daemons instead, over the unix
+socket or over TCP with a password.
 
 Differences that are meant are listed in known.py, each with its reason, and stand in COMPATIBILITY.md; what is listed
 there must differ in just the way that it says. Only the Python standard library is used. Exit status: 0 when nothing
@@ -43,6 +44,7 @@ class Side:
         self.bin_dir = os.path.abspath(bin_dir)
         self.dir = tempfile.mkdtemp(prefix="svd-")
         self.port = free_port()
+        self.over_inet = False
         self.daemon = None
         self.environment = dict(os.environ, LANG="C.UTF-8", LC_ALL="C.UTF-8", PYTHONIOENCODING="utf-8", TZ="UTC")
         for program in ("supervisord", "supervisorctl"):
@@ -53,6 +55,8 @@ class Side:
         return os.path.join(self.bin_dir, name)
 
     def expand(self, text):
+        if self.over_inet:
+            text = text.replace(cases.OVER_UNIX, cases.OVER_INET)
         return text.replace("$DIR", self.dir).replace("$PORT", str(self.port))
 
     def configure(self, text, name="supervisord.conf"):
@@ -89,7 +93,9 @@ class Side:
 
     def plain(self, output):
         text = output.decode("utf-8", "replace")
-        text = text.replace(self.program(""), "BIN/").replace(self.dir, "DIR").replace(str(self.port), "PORT")
+        for program in ("supervisorctl", "supervisord"):
+            text = text.replace(self.program(program), f"BIN/{program}")
+        text = text.replace(self.dir, "DIR").replace(str(self.port), "PORT")
         for pattern, replacement in PLAIN:
             text = pattern.sub(replacement, text)
         return text
@@ -105,25 +111,14 @@ class Side:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-class Reference(Side):
-    """Supervisor. It costs a third of a second to start one of its programs, and it acts once a second unless a client
-    connects: reference.py saves the one, a client that connects all the time the other."""
+class Python(Side):
+    """Programs of Supervisor. It costs a third of a second to start one of them; reference.py saves that."""
 
     def __init__(self, name, bin_dir):
         super().__init__(name, bin_dir)
         self.server = subprocess.Popen(
             [os.path.join(self.bin_dir, "python3"), os.path.join(os.path.dirname(__file__), "reference.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment, text=True)
-        self.ended = threading.Event()
-
-    def start(self):
-        super().start()
-        threading.Thread(target=self.hurry, daemon=True).start()
-
-    def hurry(self):
-        while not self.ended.wait(0.02):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect_ex(os.path.join(self.dir, "s.sock"))
 
     def launch(self, program, words, stdin):
         files = [os.path.join(self.dir, f"standard.{descriptor}") for descriptor in range(3)]
@@ -136,10 +131,41 @@ class Reference(Side):
         return pathlib.Path(files[1]).read_bytes(), pathlib.Path(files[2]).read_bytes(), status
 
     def end(self):
-        self.ended.set()
         self.server.stdin.close()
         self.server.wait(BOUND)
         super().end()
+
+
+class Reference(Python):
+    """Supervisor. It acts once a second unless a client connects: one that does so all the time makes it faster."""
+
+    def __init__(self, name, bin_dir):
+        super().__init__(name, bin_dir)
+        self.ended = threading.Event()
+
+    def start(self):
+        super().start()
+        threading.Thread(target=self.hurry, daemon=True).start()
+
+    def hurry(self):
+        while not self.ended.wait(0.02):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect_ex(os.path.join(self.dir, "s.sock"))
+
+    def end(self):
+        self.ended.set()
+        super().end()
+
+
+class Mixed(Python):
+    """The daemon under test, driven by Supervisor's client."""
+
+    def __init__(self, name, client_dir, bin_dir):
+        self.daemon_program = os.path.join(os.path.abspath(bin_dir), "supervisord")
+        super().__init__(name, client_dir)
+
+    def program(self, name):
+        return self.daemon_program if name == "supervisord" else super().program(name)
 
 
 PLAIN = [
@@ -184,7 +210,8 @@ def on_both(sides, action):
 class Table:
     """What was compared and how it went."""
 
-    def __init__(self, verbose):
+    def __init__(self, verbose, differences):
+        self.differences = differences
         self.passed, self.failed, self.listed, self.verbose = 0, 0, 0, verbose
         self.used = set()
 
@@ -193,7 +220,7 @@ class Table:
             self.failed += 1
             print(f"FAIL {title}\n     a command did not end in {BOUND} s")
             return
-        for entry in known.DIFFERENCES:
+        for entry in self.differences:
             if reference != ours and title in entry.titles and entry.describes(reference, ours):
                 self.used.add((entry, title))
                 self.listed += 1
@@ -215,7 +242,7 @@ class Table:
             print(f"     exit status: {reference[2]} there, {ours[2]} here")
 
     def report(self):
-        listed = {(entry, title) for entry in known.DIFFERENCES for title in entry.titles}
+        listed = {(entry, title) for entry in self.differences for title in entry.titles}
         for entry, title in listed - self.used:
             self.failed += 1
             print(f"FAIL {title}\n     listed in known.py ({entry.reason}), and does not differ so")
@@ -274,10 +301,16 @@ def main():
                         help="directory of Supervisor 4.3's programs (default: that of the running Python)")
     parser.add_argument("--bin-dir", required=True, metavar="DIR", help="directory of the programs under test")
     parser.add_argument("-v", "--verbose", action="store_true", help="print what is equal too")
+    parser.add_argument("--client", choices=("unix", "inet"),
+                        help="drive both daemons with Supervisor's supervisorctl over this kind of socket")
     options = parser.parse_args()
 
-    table = Table(options.verbose)
-    sides = [Reference("Supervisor", options.python_bin), Side("under test", options.bin_dir)]
+    table = Table(options.verbose, known.OF_ITS_CLIENT if options.client else known.DIFFERENCES)
+    sides = [Reference("Supervisor", options.python_bin),
+             Mixed("under test", options.python_bin, options.bin_dir) if options.client else
+             Side("under test", options.bin_dir)]
+    for side in sides:
+        side.over_inet = options.client == "inet"
     try:
         for step in cases.BEFORE:
             perform(table, sides, step)
@@ -285,7 +318,7 @@ def main():
         on_both(sides, lambda side: side.start())
         for step in cases.STEPS:
             perform(table, sides, step)
-        for title, action in startup.cases():
+        for title, action in startup.cases() if not options.client else ():
             table.compare(title, *on_both(sides, action))
     finally:
         for side in sides:

@@ -33,7 +33,7 @@ use tokio::{
 use tower::ServiceExt;
 use tracing::{error, trace};
 
-use super::{auth, origin};
+use super::{auth, origin, xmlrpc::error_page};
 use crate::{
     config::{Credentials, Listen, ServerConfig},
     os::limits,
@@ -475,11 +475,9 @@ fn unauthenticated_grpc() -> Response<Body> {
 
 /// The refusal of another request, as Supervisor's: the browser asks for a password.
 fn unauthorized_http(version: Version) -> Response<Body> {
-    let mut response = Response::new(Body::from("this server wants a user name and a password\n"));
-    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    let mut response = error_page(StatusCode::UNAUTHORIZED);
     let headers = response.headers_mut();
     headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"default\""));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

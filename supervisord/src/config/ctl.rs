@@ -3,7 +3,7 @@
 use super::{
     CtlConfig,
     error::ConfigErrors,
-    evaluation::{Evaluation, Source, Surroundings},
+    evaluation::{Evaluation, Source, Subject, Surroundings},
     ini::Section,
     parse::expand_user,
     python::abspath,
@@ -45,8 +45,26 @@ pub fn evaluate(sections: &[Section], around: &Surroundings<'_>) -> Result<CtlCo
     let password = evaluation.text(from, "password", &[]);
     let history_file = evaluation.text(from, "history_file", &[&here]).filter(|path| !path.is_empty());
     let history_file = history_file.map(|path| normal(&path).into());
+    refuse_plugins(&mut evaluation);
     match evaluation.finish() {
         Some(errors) => Err(errors),
         None => Ok(CtlConfig { serverurl, username, password, prompt, history_file }),
     }
 }
+
+/// `[ctlplugin:x]`: commands written in Python.
+fn refuse_plugins(evaluation: &mut Evaluation<'_>) {
+    for section in evaluation.sections_of("ctlplugin:") {
+        let from = Source { section, is_program: false };
+        let Some(entry) = section.get(CTL_FACTORY) else {
+            let problem = format!("section [{}] does not specify a {CTL_FACTORY}", section.name);
+            evaluation.error(from, Subject::Key(CTL_FACTORY), problem);
+            continue;
+        };
+        let supervisor = format!("{} cannot be resolved within [{}]", entry.value, section.name);
+        let problem = format!("{supervisor}: a plug-in is Python code, which is not supported");
+        evaluation.error_as(from, Subject::Entry(entry), problem, supervisor);
+    }
+}
+
+const CTL_FACTORY: &str = "supervisor.ctl_factory";

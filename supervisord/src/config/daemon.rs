@@ -213,8 +213,11 @@ impl<'a> Evaluation<'a> {
             if let (Some(factory), Some(entry)) = (keys.get(FACTORY), section.get(FACTORY))
                 && factory != MAIN_FACTORY
             {
-                let problem = "a plug-in in Python cannot be loaded, its methods will be missing".to_owned();
-                self.warn(section, Subject::Entry(entry), problem);
+                let supervisor = format!("{factory} cannot be resolved within [{}]", section.name);
+                let problem = format!(
+                    "{supervisor}: an RPC interface is Python code, which is not supported; only {MAIN_FACTORY} is"
+                );
+                self.error_as(from, Subject::Entry(entry), problem, supervisor);
             }
             let name = section.name.trim_start_matches("rpcinterface:").to_owned();
             interfaces.insert(name, keys);

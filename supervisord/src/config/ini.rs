@@ -137,7 +137,7 @@ enum Comment {
 }
 
 impl Reader {
-    /// A reader that keeps only the sections of these names. The syntax of the others is checked all the same.
+    /// A reader that keeps only the sections of these names, `x:` for all `x:name`. The syntax of the others is checked all the same.
     pub fn only(names: &'static [&'static str]) -> Self {
         Self { only: Some(names), ..Self::default() }
     }
@@ -306,7 +306,7 @@ impl Reader {
         if name == "DEFAULT" {
             return Place::Defaults;
         }
-        if self.only.is_some_and(|names| !names.contains(&name)) {
+        if self.only.is_some_and(|names| !names.iter().any(|wanted| is_kind(name, wanted))) {
             return Place::Nowhere;
         }
         if let Some(at) = self.index.get(name) {
@@ -427,6 +427,11 @@ fn unwrap(text: &str) -> &str {
 }
 
 const HERE: &str = "%(here)s";
+
+/// Whether `name` is `wanted`, or begins with it where that ends with a colon.
+fn is_kind(name: &str, wanted: &str) -> bool {
+    name == wanted || (wanted.ends_with(':') && name.starts_with(wanted))
+}
 
 #[cfg(test)]
 mod tests {

@@ -148,7 +148,7 @@ pub fn load_ctl(path: &Path) -> Result<CtlConfig, ConfigErrors> {
         ConfigErrors::of_file(path, problem.clone(), problem)
     })?;
     // Of hundreds of programs, nothing else is of interest here.
-    let reader = Reader::only(&["supervisorctl", "include"]);
+    let reader = Reader::only(&["supervisorctl", "ctlplugin:", "include"]);
     let files = Files::read(path, &inputs, reader, |main| !main.contains("supervisorctl"))?;
     let environment: Vec<_> = inputs.environment.clone().into_iter().collect();
     ctl::evaluate(&files.sections, &files.surroundings(&inputs, &environment, &ThisMachine::new(&inputs)))
@@ -683,6 +683,19 @@ mod tests {
     }
 
     #[test]
+    fn plug_ins_in_python_are_refused_by_name() {
+        let told = errors("[supervisord]\n[rpcinterface:x]\nsupervisor.rpcinterface_factory=a.b:make\n");
+        assert_eq!(
+            told,
+            [
+                "main.conf:3: [rpcinterface:x] supervisor.rpcinterface_factory = \"a.b:make\": a.b:make cannot be resolved \
+              within [rpcinterface:x]: an RPC interface is Python code, which is not supported; only \
+              supervisor.rpcinterface:make_main_rpcinterface is"
+            ]
+        );
+    }
+
+    #[test]
     fn passwords_are_not_dumped() {
         let text = "[supervisord]\n[inet_http_server]\nport=1\nusername=me\npassword=secret\n";
         let config = Directory::with(&[("main.conf", text)]).load().unwrap().config;
@@ -706,6 +719,10 @@ mod tests {
         let text = "[include]\nfiles=%(ENV_NOT_SET_HERE)s\n[supervisorctl]\nprompt=main\n";
         fs::write(directory.0.path().join("other.conf"), text).unwrap();
         assert_eq!(load_ctl(&directory.0.path().join("other.conf")).unwrap().prompt, "main");
+        let text = "[supervisorctl]\n[ctlplugin:x]\nsupervisor.ctl_factory=a:b\n";
+        fs::write(directory.0.path().join("plugin.conf"), text).unwrap();
+        let error = load_ctl(&directory.0.path().join("plugin.conf")).unwrap_err().first_like_supervisor();
+        assert_eq!(error, "a:b cannot be resolved within [ctlplugin:x]");
         fs::write(directory.0.path().join("ctl.ini"), "").unwrap();
         let error = load_ctl(&directory.0.path().join("main.conf")).unwrap_err().first_like_supervisor();
         assert_eq!(error, ".ini file does not include supervisorctl section");
