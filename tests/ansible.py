@@ -174,7 +174,8 @@ STEPS = [
     task(SAME, "backoff", "present"),
     until("backoff", "BACKOFF"),
     # Long enough in BACKOFF for what follows.
-    shell("until grep -c \"spawned: 'backoff'\" DIR/supervisord.log | grep -qx 5; do sleep 0.05; done; sleep 0.3"),
+    shell("until [ $(grep -c \"spawned: 'backoff'\" DIR/supervisord.log) -ge 5 ]; do sleep 0.05; done"),
+    until("backoff", "BACKOFF"),
     task(FAILED, "backoff", "started"),
     task(SAME, "backoff", "stopped"),
     shell("ctl stop backoff"),
@@ -220,7 +221,8 @@ def playbook(directory, ctl, port):
             text = step["shell"].replace("DIR", str(directory))
             script = f"ctl() {{ {ctl} -c {directory}/supervisord.conf \"$@\"; }}\n{text}"
             # Some of these end in supervisorctl's exit status, which says nothing here.
-            tasks.append({"ansible.builtin.shell": script, "failed_when": False, "timeout": 60})
+            command = {"argv": ["timeout", "60", "sh", "-c", script]}
+            tasks.append({"ansible.builtin.command": command, "failed_when": False})
             continue
         parameters = dict(step["parameters"], supervisorctl_path=str(ctl))
         check_mode = parameters.pop("check_mode", False)
@@ -264,7 +266,7 @@ def run(programs, supervisord, ctl, name):
             time.sleep(0.05)
         command = [programs / "ansible-playbook", "-i", "localhost,", directory / "play.yml"]
         with open(HOME / f"{name}.log", "w") as log:
-            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=600)
+            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1200)
         if not (directory / "results").exists():
             raise SystemExit(f"{name}: the playbook did not come to its end:\n{(HOME / f'{name}.log').read_text()[-3000:]}")
         results = json.loads((directory / "results").read_text())

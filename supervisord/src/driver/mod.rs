@@ -293,8 +293,9 @@ impl Driver {
             let now = clock::now();
             match wake {
                 Wake::Signal(DaemonSignal::ChildExited) => {
-                    debug!("received SIGCHLD indicating a child quit");
                     self.reap(now);
+                    // Source: Supervisor, which says so after what the child wrote and how it ended.
+                    debug!("received SIGCHLD indicating a child quit");
                 }
                 Wake::Signal(signal) => self.handle_signal(signal, now),
                 // With many deadlines, each of them a spawn, exits are not left for the time after them.
