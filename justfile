@@ -47,6 +47,7 @@ differential: release
     "$SUPERVISOR_PYTHON" tests/differential/run.py --client unix --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/run.py --client inet --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/events.py --bin-dir {{bin}}
+    "$SUPERVISOR_PYTHON" tests/differential/methods.py --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/clients.py --bin-dir {{bin}}
 
 # Supervisor's own end-to-end tests, unmodified, against our binaries (fetched into target/ with pip)
