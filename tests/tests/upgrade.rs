@@ -407,6 +407,34 @@ autorestart=true
 }
 
 #[test]
+fn message_of_capture_mode_and_torn_token_are_put_together() {
+    let daemon = Daemon::start(
+        "[eventlistener:recorder]
+command=$ACTOR listen=$DIR/events
+events=PROCESS_COMMUNICATION
+startsecs=0
+[program:a]
+command=/bin/sh -c 'printf \"text <!--XSUPER\"; read x; printf \"VISOR:BEGIN-->one \"; read x; printf \"two<!--XSUPERVISOR:END-->more <!--X\"; read x; echo end; sleep 1000'
+stdout_logfile=$DIR/a.log
+stdout_capture_maxbytes=1MB
+",
+    );
+    daemon.until_state("a", "RUNNING");
+    daemon.until_state("recorder", "RUNNING");
+    let next = |shown: &str| {
+        daemon.until_file("a.log", shown);
+        upgrade(&daemon);
+        fs::write(format!("/proc/{}/fd/0", daemon.process_pid("a")), "\n").expect("the stdin of the program");
+    };
+    next("text ");
+    next("text ");
+    daemon.until_file("events", "one two");
+    next("more ");
+    daemon.until_file("a.log", "text more <!--Xend\n");
+    assert_eq!(daemon.read("a.log"), "text more <!--Xend\n");
+}
+
+#[test]
 fn stdin_and_fg_go_on() {
     let daemon = Daemon::start("[program:a]\ncommand=$ACTOR cat\nstdout_logfile=$DIR/a.log\n");
     daemon.until_state("a", "RUNNING");

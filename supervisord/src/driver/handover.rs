@@ -13,7 +13,7 @@ use crate::{
     api::{Endpoint, Listener},
     clock::{self, Moment, Timeline},
     config::{Listen, LogTarget, ProgramConfig},
-    handover::{Carried, CarriedLog, FORMAT, Handover, Programs, Socket, State},
+    handover::{Carried, CarriedLog, CarriedPipe, FORMAT, Handover, Programs, Socket, State},
     os::{handover::Inherited, spawn::OpenFiles},
     output::LogId,
     request::Channel,
@@ -103,7 +103,8 @@ impl Driver {
 
     fn carry_log<'a>(&'a self, log: Option<LogId>, inherited: &mut Inherited<'a>) -> CarriedLog {
         let Some(log) = log else { return CarriedLog::default() };
-        let pipes = self.output.pipes(log).map(|(pipe, released)| (inherited.add(pipe), released));
+        let carry = |(pipe, released, held)| CarriedPipe { fd: inherited.add(pipe), released, held };
+        let pipes = self.output.pipes(log).map(carry);
         CarriedLog {
             file: self.output.path(log).map(ToOwned::to_owned),
             pipes: pipes.collect(),
@@ -208,11 +209,12 @@ impl Driver {
             *place = self.resume_log(config, channel, (log.file.clone(), wanted.is_some()));
             let Some(log_id) = *place else { continue };
             self.output.resume(log_id, log.pending, log.lost, at.1);
-            for (number, released) in log.pipes {
-                let Some(pipe) = handover.descriptor(number) else { continue };
+            for CarriedPipe { fd, released, held } in log.pipes {
+                let Some(pipe) = handover.descriptor(fd) else { continue };
                 match self.output.attach_tapped(pipe, log_id, wanted.filter(|_| !released)) {
                     Ok(stream) if released => self.output.release(stream, at.1),
                     Ok(stream) => {
+                        self.output.resume_stream(stream, held);
                         streams.push(stream);
                         if let (Some(_), Some(pid)) = (wanted, memory.pid) {
                             self.add_source(stream, id, pid, channel);

@@ -10,6 +10,7 @@ use crate::{
     config::{Config, GroupConfig},
     event::{CarriedListener, CarriedPool},
     journal::record::{Leftovers, Life, Past},
+    output::Held,
     process::{Memory, Pid},
 };
 
@@ -75,20 +76,33 @@ pub struct Carried {
 }
 
 /// One log of a process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CarriedLog {
     /// The file, whose name may have been made up.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// Pipes that it takes: the descriptor, and whether the main process that had it is gone.
+    /// Pipes that it takes.
     #[serde(default)]
-    pub pipes: Vec<(RawFd, bool)>,
+    pub pipes: Vec<CarriedPipe>,
     /// What was read from a pipe and could not be written yet.
     #[serde(default)]
     pub pending: Vec<u8>,
     /// Bytes lost so far.
     #[serde(default)]
     pub lost: u64,
+}
+
+/// A pipe from which a log is written.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct CarriedPipe {
+    /// The descriptor.
+    pub fd: RawFd,
+    /// Whether the main process that had it is gone.
+    #[serde(default)]
+    pub released: bool,
+    /// What was read and is held back until it is known what follows.
+    #[serde(default)]
+    pub held: Held,
 }
 
 impl Carried {

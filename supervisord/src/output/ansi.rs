@@ -4,13 +4,15 @@
 //! may be cut by the end of a chunk, and one with a final letter which Supervisor does not know ends there instead of
 //! swallowing the text after it.
 
+use serde::{Deserialize, Serialize};
+
 /// The stripper of one stream: remembers a sequence that a chunk ends in.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Stripper {
     state: State,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     #[default]
     Text,

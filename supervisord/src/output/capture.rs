@@ -1,5 +1,7 @@
 //! Capture mode: what a program writes between two tokens is a message, not log text. Pure.
 
+use serde::{Deserialize, Serialize};
+
 /// Begins a message. Source: Supervisor.
 const BEGIN: &[u8] = b"<!--XSUPERVISOR:BEGIN-->";
 /// Ends a message. Source: Supervisor.
@@ -19,7 +21,7 @@ pub(super) enum Part {
 }
 
 /// The capture of one stream: remembers a message, and what may be the beginning of a token.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Capture {
     maxbytes: usize,
     pending: Vec<u8>,
@@ -30,6 +32,11 @@ impl Capture {
     /// A capture that keeps about this many bytes of a message.
     pub(super) fn new(maxbytes: u64) -> Self {
         Self { maxbytes: usize::try_from(maxbytes).unwrap_or(usize::MAX), pending: Vec::new(), message: None }
+    }
+
+    /// Goes on where another one was.
+    pub(super) fn resume(&mut self, other: Self) {
+        (self.pending, self.message) = (other.pending, other.message);
     }
 
     /// Divides what was written.

@@ -104,6 +104,18 @@ pub(super) struct Filter {
     stripped: Vec<u8>,
 }
 
+impl Filter {
+    /// What is kept from chunk to chunk.
+    pub(super) fn held(&self) -> (Stripper, Lines) {
+        (self.stripper.clone(), self.lines.clone())
+    }
+
+    /// Goes on where another one was.
+    pub(super) fn resume(&mut self, (stripper, lines): (Stripper, Lines)) {
+        (self.stripper, self.lines) = (stripper, lines);
+    }
+}
+
 impl Log {
     pub(super) fn new(spec: LogSpec) -> Self {
         Self {

@@ -41,6 +41,7 @@ use self::log::{Condition, Filter, Log, Moved, Tools};
 pub use self::log::{LogHealth, LogSpec, OpenError};
 pub use self::report::Report;
 use self::slots::{Key, Slots};
+pub use self::stream::Held;
 use self::stream::{Stream, stream_event, watch_flags};
 use self::syslog::Syslog;
 use self::tap::{Mirror, Tap};
@@ -327,10 +328,17 @@ impl Output {
         LogHealth { lost: log.lost_before + log.lost_now, error }
     }
 
-    /// The pipes that go to a log, and for each whether its main process is gone.
-    pub fn pipes(&self, id: LogId) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+    /// The pipes that go to a log; for each whether its main process is gone, and what is held back of it.
+    pub fn pipes(&self, id: LogId) -> impl Iterator<Item = (BorrowedFd<'_>, bool, Held)> {
         let streams = self.streams.iter().filter(move |(_, stream)| stream.log == id.0);
-        streams.map(|(_, stream)| (stream.pipe.as_fd(), stream.released))
+        streams.map(|(_, stream)| (stream.pipe.as_fd(), stream.released, stream.held()))
+    }
+
+    /// Goes on with what was held back of a pipe.
+    pub fn resume_stream(&mut self, id: StreamId, held: Held) {
+        if let Some(stream) = self.streams.get_mut(id.0) {
+            stream.resume(held);
+        }
     }
 
     /// What was read for a log and could not be written yet.

@@ -3,9 +3,13 @@
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll;
+use serde::{Deserialize, Serialize};
 
+use super::ansi::Stripper;
+use super::capture::Capture;
 use super::log::{Condition, Filter};
 use super::slots::Key;
+use super::syslog::Lines;
 use super::tap::Tap;
 
 /// The read end of one pipe.
@@ -19,6 +23,31 @@ pub(super) struct Stream {
     pub(super) filter: Filter,
     /// Who else wants its bytes.
     pub(super) tap: Option<Tap>,
+}
+
+/// What a stream holds back from chunk to chunk, for another image of the daemon.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Held {
+    #[serde(default)]
+    capture: Option<Capture>,
+    #[serde(default)]
+    stripper: Stripper,
+    #[serde(default)]
+    lines: Lines,
+}
+
+impl Stream {
+    pub(super) fn held(&self) -> Held {
+        let (stripper, lines) = self.filter.held();
+        Held { capture: self.tap.as_ref().and_then(Tap::capture).cloned(), stripper, lines }
+    }
+
+    pub(super) fn resume(&mut self, held: Held) {
+        self.filter.resume((held.stripper, held.lines));
+        if let (Some(tap), Some(capture)) = (&mut self.tap, held.capture) {
+            tap.resume(capture);
+        }
+    }
 }
 
 /// What marks events of this stream.

@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// A connection to the system log that never blocks: what cannot be sent now is dropped and counted.
 #[derive(Debug)]
 pub struct Syslog {
@@ -62,7 +64,7 @@ impl Default for Syslog {
 }
 
 /// Puts the chunks of one stream together to lines.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Lines {
     partial: Vec<u8>,
 }

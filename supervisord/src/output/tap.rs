@@ -82,6 +82,18 @@ impl Tap {
         self.sort(parts)
     }
 
+    /// What divides the bytes, if something does.
+    pub(super) fn capture(&self) -> Option<&Capture> {
+        self.capture.as_ref()
+    }
+
+    /// Goes on where another one was.
+    pub(super) fn resume(&mut self, capture: Capture) {
+        if let Some(own) = &mut self.capture {
+            own.resume(capture);
+        }
+    }
+
     /// Takes what has gathered.
     pub(super) fn take(&mut self) -> Vec<Piece> {
         std::mem::take(&mut self.pieces)
