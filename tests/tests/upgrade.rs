@@ -435,6 +435,30 @@ stdout_capture_maxbytes=1MB
 }
 
 #[test]
+fn sockets_of_fastcgi_programs_stay_open_with_or_without_a_worker() {
+    let daemon = Daemon::start(
+        "[fcgi-program:f]
+command=$ACTOR sleep
+socket=unix://$DIR/f.sock
+startsecs=0
+",
+    );
+    daemon.until_state("f", "RUNNING");
+    let path = daemon.path("f.sock");
+    let inode = fs::metadata(&path).expect("the socket").ino();
+    let waiting = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
+    upgrade(&daemon);
+    supervisor_tests::kill(daemon.process_pid("f"), Signal::SIGKILL);
+    daemon.until("the next worker", || daemon.json("f")["spawns"] == 2);
+    daemon.until_state("f", "RUNNING");
+    drop(std::os::unix::net::UnixStream::connect(&path).expect("somebody still listens"));
+    assert_eq!(fs::metadata(&path).expect("the socket").ino(), inode, "it is the same one");
+    drop(waiting);
+    daemon.ctl("stop f").is("f: stopped\n");
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_err(), "closed with the last of its processes");
+}
+
+#[test]
 fn stdin_and_fg_go_on() {
     let daemon = Daemon::start("[program:a]\ncommand=$ACTOR cat\nstdout_logfile=$DIR/a.log\n");
     daemon.until_state("a", "RUNNING");

@@ -7,13 +7,14 @@ use tracing::{error, info, warn};
 
 use super::{
     Driver,
+    sockets::SocketKey,
     unit::{Chatter, Unit},
 };
 use crate::{
     api::{Endpoint, Listener},
     clock::{self, Moment, Timeline},
     config::{Listen, LogTarget, ProgramConfig},
-    handover::{Carried, CarriedLog, CarriedPipe, FORMAT, Handover, Programs, Socket, State},
+    handover::{Carried, CarriedLog, CarriedPipe, CarriedSocket, FORMAT, Handover, Programs, Socket, State},
     os::{handover::Inherited, spawn::OpenFiles},
     output::LogId,
     request::Channel,
@@ -65,7 +66,14 @@ impl Driver {
         let settings = groups.iter().filter_map(|group| serde_json::to_value(&**group.config()).ok());
         let ids = groups.iter().flat_map(|group| group.processes());
         let (pools, next_serial) = self.events.pools.carry();
+        let carry = |(key, socket): (&SocketKey, _)| CarriedSocket {
+            program: key.program.clone(),
+            url: key.url.clone(),
+            fd: inherited.add(socket),
+        };
+        let sockets = self.sockets.sockets().map(carry).collect();
         Programs {
+            sockets,
             groups: settings.collect(),
             processes: ids.filter_map(|id| self.carry(*id, timeline, inherited)).collect(),
             pools,
@@ -129,6 +137,11 @@ impl Driver {
             Vec::new()
         });
         self.events.pools.set_server(&self.available.daemon.identifier);
+        for CarriedSocket { program, url, fd } in std::mem::take(&mut handover.state.programs.sockets) {
+            if let Some(socket) = handover.descriptor(fd) {
+                self.sockets.adopt(SocketKey { program, url }, socket);
+            }
+        }
         let processes = std::mem::take(&mut handover.state.programs.processes);
         let mut carried: HashMap<(String, String), Carried> =
             processes.into_iter().map(|one| ((one.group.clone(), one.name.clone()), one)).collect();
@@ -158,6 +171,7 @@ impl Driver {
                 }
             }
         }
+        self.sockets.close_unheld();
         let programs = &mut handover.state.programs;
         self.events.pools.resume(std::mem::take(&mut programs.pools), programs.next_serial);
         self.say_who_went_before(&handover, resumed.len());
@@ -247,6 +261,11 @@ impl Driver {
         self.units.insert(id, unit);
         self.family.resume(id, &carried.groups, &carried.strays);
         self.supervisor.restore(id, &memory, None, at);
+        if let Some(fastcgi) = &config.fastcgi
+            && self.supervisor.process(id).is_some_and(|process| !process.is_at_rest())
+        {
+            self.sockets.hold(id, &SocketKey::new(&config.program, fastcgi));
+        }
     }
 
     /// The log of one stream; one whose name was made up keeps it.

@@ -89,8 +89,19 @@ impl Sockets {
         self.0.entry(key).or_insert(Held { socket, holders: BTreeSet::new() });
     }
 
+    /// Records that `id`, whose child another image of the daemon has made, holds a socket.
+    pub(super) fn hold(&mut self, id: ProcessId, key: &SocketKey) {
+        if let Some(held) = self.0.get_mut(key) {
+            held.holders.insert(id);
+        }
+    }
+
+    /// Closes what nobody holds.
+    pub(super) fn close_unheld(&mut self) {
+        self.0.retain(|_, held| !held.holders.is_empty());
+    }
+
     /// All open sockets, to be handed on.
-    #[allow(dead_code, reason = "for an upgrade in place, which is not here yet")]
     pub(super) fn sockets(&self) -> impl Iterator<Item = (&SocketKey, BorrowedFd<'_>)> {
         self.0.iter().map(|(key, held)| (key, held.socket.as_fd()))
     }

@@ -38,7 +38,7 @@ use crate::{
 
 pub use check::{Verdict, answer, parse_verdict, refuse_other_user};
 pub use origin::Origin;
-pub use programs::{Carried, CarriedLog, CarriedPipe, Programs};
+pub use programs::{Carried, CarriedLog, CarriedPipe, CarriedSocket, Programs};
 
 /// Version of the form of a [`State`]; readers take no other.
 pub const FORMAT: u32 = 1;

@@ -23,6 +23,9 @@ pub struct Programs {
     /// Their processes.
     #[serde(default)]
     pub processes: Vec<Carried>,
+    /// Listening sockets of FastCGI programs.
+    #[serde(default)]
+    pub sockets: Vec<CarriedSocket>,
     /// Events that wait for listeners.
     #[serde(default)]
     pub pools: Vec<CarriedPool>,
@@ -90,6 +93,17 @@ pub struct CarriedLog {
     /// Bytes lost so far.
     #[serde(default)]
     pub lost: u64,
+}
+
+/// The listening socket of a FastCGI program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedSocket {
+    /// Name of the program's section.
+    pub program: String,
+    /// `unix:///path` or `tcp://host:port`.
+    pub url: String,
+    /// The descriptor.
+    pub fd: RawFd,
 }
 
 /// A pipe from which a log is written.
