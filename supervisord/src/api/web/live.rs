@@ -41,10 +41,14 @@ pub(super) async fn changes(web: Arc<Web>, id: &str) -> Response<Body> {
     let Ok(changes) = web.driver.ask(Request::Changes).await else { return ending() };
     let since = seen(&web, id);
     let (sender, receiver) = mpsc::channel(1);
-    // Ends when the client or the driver is gone: each step waits for one of the two.
+    // Ends when the client or the driver is gone, or when the daemon is replaced in place: each step waits for them.
     tokio::spawn(async move {
-        // Both mean that nobody listens any more.
-        let _: Result<(), Gone> = tell_changes(&web, since, changes, &sender).await;
+        let parting = web.driver.parting();
+        tokio::select! {
+            // Both mean that nobody listens any more.
+            Err(Gone) | Ok(()) = tell_changes(&web, since, changes, &sender) => {}
+            () = parting => {}
+        }
         drop(place);
     });
     stream("text/event-stream", receiver)
@@ -108,10 +112,17 @@ async fn quiet<T>(sender: &mpsc::Sender<Bytes>, event: impl Future<Output = T>) 
 pub(super) fn follow(web: &Web, mut follower: Follower) -> Response<Body> {
     let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many() };
     let (sender, receiver) = mpsc::channel(1);
-    // Ends when the client is gone, or the log: each step waits for one of the two.
+    let parting = web.driver.parting();
+    // Ends when the client is gone, or the log, or when the daemon is replaced in place: each step waits for them.
     tokio::spawn(async move {
         let _place: OwnedSemaphorePermit = place;
-        while let Ok(Ok(Some(bytes))) = quiet(&sender, follower.next()).await {
+        let mut parting = std::pin::pin!(parting);
+        loop {
+            let next = tokio::select! {
+                next = quiet(&sender, follower.next()) => next,
+                () = parting.as_mut() => return,
+            };
+            let Ok(Ok(Some(bytes))) = next else { return };
             if sender.send(bytes).await.is_err() {
                 return;
             }
