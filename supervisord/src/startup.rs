@@ -4,7 +4,11 @@
 //! is locked before anything is touched that a living daemon may use, so a second daemon of the same configuration
 //! leaves the first one's logs, sockets and pidfile alone.
 
-use std::{env, io, path::Path};
+use std::{
+    collections::BTreeSet,
+    env, io,
+    path::{Path, PathBuf},
+};
 
 use nix::sys::stat::{Mode, umask};
 
@@ -16,11 +20,13 @@ use crate::{
     daemonize::{Pidfile, PidfileError, Readiness, USAGE_STATUS},
     driver::DriverError,
     handover::{self, Handover, Origin, Socket},
+    journal::{Snapshot, file::Journal},
     log::{ActivityLog, Backlog, LogError},
     notify::ServiceManager,
     os::{
         limits::{self, Limit, Raised},
         listen::{self, Access, ListenError, SocketFile},
+        search,
         users::{self, UserError},
     },
     output::auto,
@@ -44,6 +50,8 @@ pub struct Start {
     pub endpoints: Vec<Endpoint>,
     /// The files of the unix sockets. Removed when dropped.
     pub socket_files: SocketFiles,
+    /// The journal, and what the last daemon has left in it.
+    pub journal: OpenJournal,
     /// Whom to tell that the daemon is ready.
     pub ready: ReadySignal,
     /// What was started.
@@ -52,6 +60,19 @@ pub struct Start {
     pub detached: bool,
     /// The image of this daemon before this one, whose programs are to go on. Signals are held until they do.
     pub predecessor: Option<Handover>,
+}
+
+/// The journal as it was found.
+#[derive(Debug, Default)]
+pub struct OpenJournal {
+    /// Where to write on; none if there is a problem.
+    pub journal: Option<Journal>,
+    /// What the last daemon has written.
+    pub found: Snapshot,
+    /// Why nothing can be written.
+    pub problem: Option<String>,
+    /// The present boot of the machine.
+    pub boot: String,
 }
 
 /// Whom to tell that the daemon is ready: the process that the user started, and the service manager.
@@ -167,8 +188,13 @@ pub fn prepare(
     }
     backlog.emit();
     let pidfile = pidfile.inspect_err(|error| crit!("{error}")).ok();
+    let journal = open_journal(&config.daemon);
     if !config.daemon.nocleanup {
-        clean_up_logs(&config.daemon);
+        let records = journal.found.records.values();
+        clean_up_logs(
+            &config.daemon,
+            &records.flat_map(|record| record.logs.iter().flatten().cloned()).collect(),
+        );
     }
     let (endpoints, socket_files) = open_servers(&config.servers)?;
     let detached = ready.launcher.is_detached();
@@ -187,6 +213,7 @@ pub fn prepare(
         signals,
         endpoints,
         socket_files,
+        journal,
         ready: std::mem::take(ready),
         origin,
         detached,
@@ -217,6 +244,8 @@ pub fn succeed(
     // From here on nothing fails as a whole: what cannot be had is said and done without.
     let pidfile = succeed_pidfile(&config.daemon, handover);
     let (endpoints, socket_files) = succeed_servers(&config.servers, handover);
+    // What it says is what the handover says, and is written anew.
+    let journal = open_journal(&config.daemon);
     let detached = handover.state.detached;
     if detached {
         settle(&config.daemon);
@@ -229,6 +258,7 @@ pub fn succeed(
         signals,
         endpoints,
         socket_files,
+        journal,
         ready: std::mem::take(ready),
         origin,
         detached,
@@ -343,10 +373,34 @@ fn raise_limits(config: &DaemonConfig, backlog: &mut Backlog) {
     }
 }
 
+/// Opens the journal and reads what the last daemon has left. Without one programs are supervised all the same.
+fn open_journal(config: &DaemonConfig) -> OpenJournal {
+    let opened = search::boot_id().map_err(|error| error.to_string()).and_then(|boot| {
+        let (journal, found) = Journal::open(&config.runtime_directory).map_err(|error| error.to_string())?;
+        Ok((boot, journal, found))
+    });
+    match opened {
+        Ok((boot, journal, found)) => {
+            let found = found.unwrap_or_else(|alien| {
+                tracing::warn!(
+                    "what the last supervisord has left is not taken over: {}: {alien}",
+                    journal.path().display()
+                );
+                Snapshot::default()
+            });
+            OpenJournal { journal: Some(journal), found, problem: None, boot }
+        }
+        Err(problem) => {
+            tracing::warn!("programs cannot be taken over if supervisord is killed: no journal: {problem}");
+            OpenJournal { problem: Some(problem), ..OpenJournal::default() }
+        }
+    }
+}
+
 /// Removes the AUTO logs of earlier runs.
-fn clean_up_logs(config: &DaemonConfig) {
+fn clean_up_logs(config: &DaemonConfig, keep: &BTreeSet<PathBuf>) {
     let uid = nix::unistd::geteuid().as_raw();
-    match auto::clean_up(&config.childlogdir, &config.identifier, uid) {
+    match auto::clean_up(&config.childlogdir, &config.identifier, uid, keep) {
         Ok(failures) => {
             for (path, _) in failures {
                 tracing::warn!("Failed to clean up {}", repr(&path.to_string_lossy()));

@@ -91,6 +91,9 @@ impl Overrides {
         if self.directory.is_some() {
             daemon.directory.clone_from(&self.directory);
         }
+        if daemon.runtime_directory.as_os_str().is_empty() {
+            daemon.runtime_directory = daemon.pidfile.with_extension("state");
+        }
     }
 }
 
@@ -116,6 +119,8 @@ impl<'a> Evaluation<'a> {
             nocleanup: false,
             strip_ansi: false,
             reload: Reload::Restart,
+            runtime_directory: PathBuf::new(),
+            remember_stopped: false,
             environment: Environment::default(),
         }
     }
@@ -160,6 +165,9 @@ impl<'a> Evaluation<'a> {
         set(&mut daemon.nocleanup, self.read(from, "nocleanup", names, boolean));
         set(&mut daemon.strip_ansi, self.read(from, "strip_ansi", names, boolean));
         set(&mut daemon.reload, self.read(from, "reload", names, reload));
+        let state = self.read(from, "runtime_directory", names, path).map(|path| abspath(cwd, &path).into());
+        set(&mut daemon.runtime_directory, state);
+        set(&mut daemon.remember_stopped, self.read(from, "remember_stopped", names, boolean));
         daemon.environment = self.daemon_environment(from);
         daemon
     }

@@ -8,7 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{FastCgi, GroupConfig, GroupKind, OutputConfig, ProgramConfig};
+use super::{FastCgi, GroupConfig, GroupKind, LogTarget, OutputConfig, ProgramConfig};
+use crate::journal::{FNV_START, fnv1a};
 
 /// Groups that differ, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,6 +106,52 @@ pub fn process_changes(old: &GroupConfig, new: &GroupConfig) -> Vec<(String, Pro
     });
     let gone = old.processes.iter().filter(|process| !new_names.contains(process.name.as_str()));
     of_new.chain(gone.map(|process| (process.name.clone(), ProcessChange::Removed))).collect()
+}
+
+/// A number for the settings that only a new child has: the same in every version of this program, and for a setting
+/// that is left at its default the same as before there was such a setting.
+pub fn digest(kind: &GroupKind, process: &ProgramConfig) -> u64 {
+    let mut hash = FNV_START;
+    let mut add = |key: &str, value: String| {
+        for part in [key, &value] {
+            hash = fnv1a(fnv1a(hash, part.as_bytes()), &[0]);
+        }
+    };
+    add("name", process.name.clone());
+    add("command", process.command.clone());
+    if let Some(user) = &process.user {
+        add("user", user.uid.to_string());
+    }
+    if let Some(directory) = &process.directory {
+        add("directory", directory.display().to_string());
+    }
+    if let Some(umask) = process.umask {
+        add("umask", umask.to_string());
+    }
+    if let Some(url) = &process.serverurl {
+        add("serverurl", url.clone());
+    }
+    if process.login_environment {
+        add("login_environment", String::new());
+    }
+    if process.redirect_stderr {
+        add("redirect_stderr", String::new());
+    }
+    for (name, value) in ordered(process).environment.0 {
+        add("environment", format!("{name}={value}"));
+    }
+    for (key, output) in [("stdout", &process.stdout), ("stderr", &process.stderr)] {
+        let is_captured = output.logfile != LogTarget::None || output.syslog;
+        add(key, is_captured.to_string());
+    }
+    match kind {
+        GroupKind::Program | GroupKind::Group | GroupKind::FastCgi => {}
+        GroupKind::EventListener { .. } => add("listener", String::new()),
+    }
+    if let Some(fastcgi) = &process.fastcgi {
+        add("socket", fastcgi.socket.url());
+    }
+    hash
 }
 
 fn process_change(old: &ProgramConfig, new: &ProgramConfig) -> ProcessChange {

@@ -128,7 +128,7 @@ const NAMED: [&str; 6] = ["program", "group", "eventlistener", "fcgi-program", "
 const INET_SERVER: [&str; 3] = ["port", "username", "password"];
 const UNIX_SERVER: [&str; 5] = ["file", "chmod", "chown", "username", "password"];
 const CTL: [&str; 5] = ["serverurl", "username", "password", "prompt", "history_file"];
-const DAEMON: [&str; 18] = [
+const DAEMON: [&str; 20] = [
     "logfile",
     "logfile_maxbytes",
     "logfile_backups",
@@ -147,6 +147,8 @@ const DAEMON: [&str; 18] = [
     "environment",
     "strip_ansi",
     "reload",
+    "runtime_directory",
+    "remember_stopped",
 ];
 
 macro_rules! program_keys {

@@ -80,6 +80,12 @@ pub struct DaemonConfig {
     pub strip_ansi: bool,
     /// What SIGHUP does. Key `reload`, not in Supervisor, default `restart`.
     pub reload: Reload,
+    /// Directory of the journal, by which the next daemon takes over what runs if this one dies. Key
+    /// `runtime_directory`, not in Supervisor, default beside the pidfile: its path with `.state` for `.pid`.
+    pub runtime_directory: PathBuf,
+    /// Keep stopped what an operator has stopped, also after an orderly end and a new start. Key `remember_stopped`, not
+    /// in Supervisor, default false.
+    pub remember_stopped: bool,
     /// Variables for every program, in order of appearance. Key `environment`.
     pub environment: Environment,
 }

@@ -1,5 +1,7 @@
 //! What the core wants done: children, signals, news for clients, lines in the log.
 
+use std::borrow::Cow;
+
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, launch::Captured, sockets::SocketKey, unit::Verdict};
@@ -7,7 +9,11 @@ use crate::{
     clock::Moment,
     config::{LogLevel, python},
     crit,
-    os::{pipe::OnDaemonDeath, signal},
+    journal::{
+        Line,
+        record::{Child, Record},
+    },
+    os::{pipe::OnDaemonDeath, search, signal, watch},
     output::OpenError,
     process::{Effect, Note, Pid, ProcessState},
     request::Channel,
@@ -32,6 +38,7 @@ impl Driver {
                 Effect::Note(note) => self.say(id, &note, now),
             }
         }
+        self.remember(now);
     }
 
     fn spawn(&mut self, id: ProcessId, now: Moment) {
@@ -43,6 +50,7 @@ impl Driver {
 
     /// Makes a child with its pipes attached to its logs. An error is said in words for `status`.
     fn launch(&mut self, id: ProcessId, now: Moment) -> Result<Pid, String> {
+        let intent = self.record_of(id);
         let (Some(process), Some((group, _)), Some(unit)) =
             (self.supervisor.process(id), self.supervisor.names(id), self.units.get_mut(&id))
         else {
@@ -61,7 +69,15 @@ impl Driver {
         let socket = socket.transpose().map_err(|error| error.to_string())?;
         let (stdout, stderr) = (unit.stdout.is_some(), unit.stderr.is_some());
         let captured = Captured { socket, stdout, stderr, on_daemon_death };
-        let launched = match self.launcher.launch(group, process.config(), captured) {
+        let journal = &mut self.journal;
+        let write_down = |pipes| {
+            if let (Some(journal), Some(record)) = (journal, intent) {
+                let record = Record { intent: Some(pipes), ..record };
+                // A failure is told when what follows is written down.
+                let _ = journal.append(&Line::Process(Cow::Owned(record)), now);
+            }
+        };
+        let launched = match self.launcher.launch(group, process.config(), captured, write_down) {
             Ok(launched) => launched,
             Err(failed) => {
                 let log = if process.config().redirect_stderr { unit.stdout } else { unit.stderr };
@@ -90,6 +106,12 @@ impl Driver {
             }
         }
         unit.stdin = launched.stdin;
+        // It was not reaped: even if it is dead already, its entry below /proc is there.
+        unit.child = search::identity_of(launched.pid).ok().map(|identity| Child {
+            identity,
+            pipes: launched.pipes,
+            adopted: None,
+        });
         self.events.pools.handle_spawned(id);
         for (stream, channel) in sources {
             self.add_source(stream, id, launched.pid, channel);
@@ -98,7 +120,12 @@ impl Driver {
     }
 
     fn send_signal(&mut self, id: ProcessId, pid: Pid, number: i32, group: bool, now: Moment) {
-        let sent = if group { signal::kill_group(pid, number) } else { signal::kill(pid, number) };
+        let sent = match (self.foreign(pid), group) {
+            (Some(pidfd), true) => watch::kill_group(pid, pidfd, number),
+            (Some(pidfd), false) => signal::kill_pidfd(pidfd, number),
+            (None, true) => signal::kill_group(pid, number),
+            (None, false) => signal::kill(pid, number),
+        };
         let name = self.name_of(id);
         match sent {
             Ok(()) => {}

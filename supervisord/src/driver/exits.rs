@@ -8,7 +8,7 @@ use super::Driver;
 use crate::{
     clock::Moment,
     config::{KillMode, shlex},
-    os::reap,
+    os::{reap, search, watch},
     process::{Aftermath, Exit, Pid, Process, ProcessState, advice},
     supervisor::ProcessId,
 };
@@ -132,10 +132,31 @@ impl Driver {
         Some(diagnosis)
     }
 
+    /// A process that is not our child has ended.
+    pub(super) fn handle_foreign_exit(&mut self, pid: Pid, exit: Exit, now: Moment) {
+        let Some(id) = self.supervisor.owner(pid) else { return self.check_leftovers(now) };
+        let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
+        if killmode != Some(KillMode::Process) {
+            // Its parent may take its time to reap it, and until then its group seems to exist.
+            for member in self.family.note_foreign_group(id, pid) {
+                if let Ok(identity) = search::identity_of(member)
+                    && let Ok(Some(pidfd)) = watch::open(identity)
+                    && let Err(error) = self.watch.add(identity, pidfd)
+                {
+                    debug!(
+                        "the end of pid {member}, which a program left behind, will not be noticed: {error}"
+                    );
+                }
+            }
+        }
+        self.handle_exit(id, pid, exit, None, now);
+    }
+
     fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {
         let mut streams = Vec::new();
         if let Some(unit) = self.units.get_mut(&id) {
             unit.stdin = None;
+            unit.child = None;
             streams = std::mem::take(&mut unit.streams);
         }
         for stream in &streams {

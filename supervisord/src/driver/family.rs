@@ -13,7 +13,7 @@ use tracing::debug;
 
 use crate::{
     config::{KillMode, StopSignal, shlex},
-    os::{family, signal},
+    os::{family, search, signal},
     process::Pid,
     supervisor::{ProcessId, Supervisor},
 };
@@ -32,6 +32,8 @@ const LOOKS: u8 = 3;
 struct Remains {
     /// Process groups of dead main processes that still have members.
     groups: Vec<Pid>,
+    /// Those of main processes that were not our children.
+    foreign_groups: Vec<Pid>,
     /// Descendants that became our children, of whatever group: one that was found in the group of its main process
     /// may be about to leave it.
     strays: HashSet<Pid>,
@@ -52,6 +54,24 @@ impl Family {
         if family::group_exists(leader) {
             self.of.entry(id).or_default().groups.push(leader);
         }
+    }
+
+    /// Records what is left of the group of `leader`, a dead main process that was not our child. Returns its members.
+    pub(super) fn note_foreign_group(&mut self, id: ProcessId, leader: Pid) -> Vec<Pid> {
+        let members = search::members_of_group(leader);
+        if !members.is_empty() {
+            self.of.entry(id).or_default().foreign_groups.push(leader);
+        }
+        members
+    }
+
+    /// The process groups and strays that `id` has left behind.
+    pub(super) fn remains_of(&self, id: ProcessId) -> (Vec<i32>, Vec<i32>) {
+        let Some(remains) = self.of.get(&id) else { return Default::default() };
+        let groups = remains.groups.iter().chain(&remains.foreign_groups).map(|pid| pid.as_raw()).collect();
+        let mut strays: Vec<i32> = remains.strays.iter().map(|pid| pid.as_raw()).collect();
+        strays.sort_unstable();
+        (groups, strays)
     }
 
     /// Looks for children of ours that are nobody's main process, and attributes them by their environment. Returns
@@ -109,7 +129,9 @@ impl Family {
     pub(super) fn is_gone(&mut self, id: ProcessId) -> bool {
         let Some(remains) = self.of.get_mut(&id) else { return true };
         remains.groups.retain(|group| family::group_exists(*group));
-        let gone = remains.groups.is_empty() && remains.strays.is_empty();
+        remains.foreign_groups.retain(|group| !search::members_of_group(*group).is_empty());
+        let gone =
+            remains.groups.is_empty() && remains.foreign_groups.is_empty() && remains.strays.is_empty();
         if gone {
             self.of.remove(&id);
         }
@@ -119,7 +141,7 @@ impl Family {
     /// Sends a signal to everything that `id` left behind.
     pub(super) fn signal(&mut self, id: ProcessId, signal: StopSignal) {
         let Some(remains) = self.of.get(&id) else { return };
-        for group in &remains.groups {
+        for group in remains.groups.iter().chain(&remains.foreign_groups) {
             note_refusal(*group, signal::kill_group(*group, signal.0));
         }
         for stray in &remains.strays {
@@ -135,14 +157,7 @@ impl Family {
         }
     }
 
-    /// Process groups and descendants that `id` left behind, for another image of this daemon.
-    pub(super) fn remains(&self, id: ProcessId) -> (Vec<i32>, Vec<i32>) {
-        let Some(remains) = self.of.get(&id) else { return (Vec::new(), Vec::new()) };
-        let numbers = |pid: &Pid| pid.as_raw();
-        (remains.groups.iter().map(numbers).collect(), remains.strays.iter().map(numbers).collect())
-    }
-
-    /// Goes on with what [`Family::remains`] gave.
+    /// Goes on with what [`Family::remains_of`] gave.
     pub(super) fn resume(&mut self, id: ProcessId, groups: &[i32], strays: &[i32]) {
         if groups.is_empty() && strays.is_empty() {
             return;
@@ -166,7 +181,8 @@ impl Family {
         };
         let stats = remains.strays.iter().filter_map(|pid| family::stat_of(*pid).ok());
         let named: Vec<Pid> = stats.map(|stat| stat.group).collect();
-        let unnamed = remains.groups.iter().filter(|group| !named.contains(group));
+        let unnamed =
+            remains.groups.iter().chain(&remains.foreign_groups).filter(|group| !named.contains(group));
         let mut parts: Vec<String> = unnamed.map(|group| format!("process group {group}")).collect();
         parts.extend(remains.strays.iter().map(stray));
         parts.sort();

@@ -1,6 +1,10 @@
 //! Groups come and go: activation with logs, reread, add, remove, and starting anew with another configuration.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -41,12 +45,24 @@ impl Driver {
     /// Activates a group with its logs and starts what starts with it.
     pub(super) fn activate(&mut self, group: GroupConfig, now: Moment) {
         let name = group.name.clone();
+        if self.prepare(group, now) {
+            self.check_sockets(&name);
+            self.autostart_but(&BTreeSet::new(), &name, now);
+        }
+    }
+
+    /// Activates a group with its logs, and starts nothing. False if it is active already.
+    pub(super) fn prepare(&mut self, group: GroupConfig, now: Moment) -> bool {
+        let name = group.name.clone();
         let ids = match self.supervisor.add_group(Arc::new(group)) {
             Ok(ids) => ids.to_vec(),
-            Err(denied) => return warn!("group {name} is not activated: {denied}"),
+            Err(denied) => {
+                warn!("group {name} is not activated: {denied}");
+                return false;
+            }
         };
         let Some(config) = self.supervisor.group(&name).map(|group| Arc::clone(group.config())) else {
-            return;
+            return false;
         };
         self.set_pool(&config, &ids);
         // Before they get it: who knows the generation so far must see them, also those that are not started.
@@ -57,9 +73,13 @@ impl Driver {
             };
             self.add_unit(id, &config);
         }
-        self.check_sockets(&name);
-        self.raise(Event::GroupAdded(name.clone()), now);
-        self.supervisor.autostart(&name, now);
+        self.raise(Event::GroupAdded(name), now);
+        true
+    }
+
+    /// Starts what starts with the group, but for processes that go on where another daemon left them.
+    pub(super) fn autostart_but(&mut self, restored: &BTreeSet<ProcessId>, name: &str, now: Moment) {
+        self.supervisor.autostart_but(restored, name, now);
     }
 
     /// Says early which sockets of a group cannot be made. Each start tries again.
@@ -92,6 +112,8 @@ impl Driver {
             wanted_stderr,
             is_listener: self.events.pools.has(id),
             streams: Vec::new(),
+            child: None,
+            remembered: 0,
             stdin: None,
             advice: Vec::new(),
             changed: *self.generation.borrow(),
@@ -126,7 +148,9 @@ impl Driver {
         let (file, mode) = match &output.logfile {
             LogTarget::None => (None, 0o666),
             LogTarget::File(path) => (Some(path.clone()), 0o666),
-            LogTarget::Auto => (self.make_auto_log(config, channel), 0o600),
+            LogTarget::Auto => {
+                (self.inherited_log(config, channel).or_else(|| self.make_auto_log(config, channel)), 0o600)
+            }
         };
         let syslog = output.syslog.then(|| config.name.clone());
         if file.is_none() && syslog.is_none() && !is_wanted {
@@ -173,7 +197,12 @@ impl Driver {
         if daemon.nocleanup {
             return;
         }
-        match auto::clean_up(&daemon.childlogdir, &daemon.identifier, nix::unistd::getuid().as_raw()) {
+        match auto::clean_up(
+            &daemon.childlogdir,
+            &daemon.identifier,
+            nix::unistd::getuid().as_raw(),
+            &BTreeSet::new(),
+        ) {
             Ok(failed) => {
                 for (path, error) in failed {
                     warn!("Failed to clean up '{}': {error}", path.display());
@@ -251,6 +280,8 @@ impl Driver {
         }
         self.events.pools.remove(name);
         self.raise(Event::GroupRemoved(name.to_owned()), now);
+        // Names are not at hand any more: all that is left is written down anew.
+        self.forget_in_journal();
         self.generation.send_modify(|generation| *generation += 1);
         Ok(())
     }

@@ -90,13 +90,16 @@ impl Driver {
         let (process, unit) = (self.supervisor.process(id)?, self.units.get(&id)?);
         let (group, name) = self.supervisor.names(id)?;
         let memory = process.memory(timeline);
-        let (groups, strays) = self.family.remains(id);
+        let (groups, strays) = self.family.remains_of(id);
+        let pidfd = memory.pid.and_then(|pid| self.watch.pidfd(pid)).map(|pidfd| inherited.add(pidfd));
         Some(Carried {
             group: group.to_owned(),
             name: name.to_owned(),
             wanted: memory.wanted,
             life: memory.life,
             pid: memory.pid.map(nix::unistd::Pid::as_raw),
+            child: unit.child,
+            pidfd,
             past: memory.past,
             leftovers: memory.leftovers,
             groups,
@@ -175,6 +178,8 @@ impl Driver {
         let programs = &mut handover.state.programs;
         self.events.pools.resume(std::mem::take(&mut programs.pools), programs.next_serial);
         self.say_who_went_before(&handover, resumed.len());
+        // The journal is written anew, by this image and perhaps elsewhere.
+        self.forget_in_journal();
         drop(handover);
         // Children that ended while no image waited are still there to be waited for.
         self.reap(now);
@@ -245,6 +250,8 @@ impl Driver {
             wanted_stderr: wanted[1],
             is_listener: self.events.pools.has(id),
             streams,
+            child: carried.child.filter(|_| memory.pid.is_some()),
+            remembered: 0,
             stdin,
             advice: carried.advice,
             changed: *self.generation.borrow(),
@@ -257,6 +264,11 @@ impl Driver {
         }
         if let Some(listener) = carried.listener {
             self.events.pools.resume_listener(id, listener);
+        }
+        if let (Some(child), Some(number)) = (unit.child, carried.pidfd)
+            && let Some(pidfd) = handover.descriptor(number)
+        {
+            self.watch_foreign(child.identity, pidfd);
         }
         self.units.insert(id, unit);
         self.family.resume(id, &carried.groups, &carried.strays);

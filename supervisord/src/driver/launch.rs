@@ -15,6 +15,7 @@ use super::command::{self, CommandError};
 use crate::{
     config::{Config, ProgramConfig, User, python},
     handover::{CHECK_OPTION, FORMAT, Origin},
+    journal::record::Pipes,
     os::{
         limits,
         pipe::{self, OnDaemonDeath, OutputPipe},
@@ -42,6 +43,8 @@ pub(super) struct Launcher {
 pub(super) struct Launched {
     /// The child.
     pub(super) pid: Pid,
+    /// Which pipes these are.
+    pub(super) pipes: Pipes,
     /// Writes to its stdin, unless that is a socket.
     pub(super) stdin: Option<OwnedFd>,
     /// Reads its stdout, if it is captured.
@@ -216,12 +219,13 @@ impl Launcher {
         limits::has_room_for_program(&self.null).then_some(()).ok_or_else(too_many)
     }
 
-    /// Makes a child.
+    /// Makes a child. `write_down` is called when nothing but the spawn itself is left to be done.
     pub(super) fn launch(
         &mut self,
         group: &str,
         config: &ProgramConfig,
         captured: Captured<'_>,
+        write_down: impl FnOnce(Pipes),
     ) -> Result<Launched, Failed> {
         let command = command::find(config, self.path.as_deref())?;
         let name = python::repr(&config.name);
@@ -248,6 +252,13 @@ impl Launcher {
         let descriptors = [stdin_fd.unwrap_or(self.null.as_fd()), stdout_fd, stderr_fd];
         let plan =
             SpawnPlan { open_files: self.open_files, ..plan(config, command, environment, descriptors)? };
+        let id = |pipe: &OwnedFd| pipe::id_of(pipe);
+        let pipes = Pipes {
+            stdin: stdin.as_ref().and_then(|pipe| id(&pipe.write)),
+            stdout: stdout.as_ref().and_then(|pipe| id(&pipe.read)),
+            stderr: stderr.as_ref().and_then(|pipe| id(&pipe.read)),
+        };
+        write_down(pipes);
         let child = match self.spawner.spawn(&plan) {
             Ok(child) => child,
             Err(failure) => {
@@ -260,6 +271,7 @@ impl Launcher {
         };
         Ok(Launched {
             pid: child.pid,
+            pipes,
             stdin: stdin.map(|pipe| pipe.write),
             stdout: stdout.map(|pipe| pipe.read),
             stderr: stderr.map(|pipe| pipe.read),

@@ -4,7 +4,9 @@
 //! clients ask; `effects` performs what comes out. `launch` makes children, `family` knows what dead ones left behind,
 //! `operations` whom to tell.
 
+mod adopt;
 mod command;
+mod crash;
 mod echo;
 mod effects;
 mod events;
@@ -16,6 +18,7 @@ mod launch;
 mod operate;
 mod operations;
 mod outbox;
+mod remember;
 mod replace;
 mod requests;
 mod sockets;
@@ -49,7 +52,7 @@ use upgrade::Upgrades;
 use crate::{
     api::{self, Endpoint, Routers, Servers, grpc},
     args::SpawnMethod,
-    clock::{self, Moment},
+    clock::{self, Moment, Timeline},
     config::{
         Config, Reload,
         load::{Inputs, Overrides},
@@ -57,11 +60,13 @@ use crate::{
     daemonize::Pidfile,
     event::Event,
     handover::{Handover, Origin},
+    journal::{Snapshot, file::Journal},
     launch::give_up,
     log::ActivityLog,
     os::{
         memory,
         spawn::{Method, Spawner},
+        watch::Watch,
     },
     output::Output,
     request::{Handle, Reason, Request},
@@ -101,6 +106,7 @@ enum Wake {
     Room,
     Deadline,
     MoreExits,
+    ForeignExit,
     JobEnded,
     Parted(Vec<Endpoint>),
 }
@@ -111,6 +117,16 @@ struct Driver {
     supervisor: Supervisor,
     units: BTreeMap<ProcessId, Unit>,
     family: Family,
+    /// Main processes that are not our children, and what they left behind.
+    watch: Watch,
+    /// Where all is written down that the next daemon must know, if that is possible.
+    journal: Option<Journal>,
+    /// Why it is not, if so.
+    no_journal: Option<String>,
+    boot: String,
+    timeline: Timeline,
+    /// What the last daemon has written down, until it is taken over.
+    inheritance: Snapshot,
     operations: Operations,
     output: Output,
     events: Events,
@@ -208,6 +224,7 @@ struct Plumbing {
     routers: Routers,
     launcher: Launcher,
     output: Output,
+    watch: Watch,
     upgrades: Upgrades,
 }
 
@@ -223,19 +240,26 @@ impl Plumbing {
         let launcher = Launcher::new(spawner(start.args.spawn_method), &start.loaded.config)
             .map_err(system("open /dev/null"))?;
         let output = Output::new().map_err(system("make an epoll instance"))?;
-        Ok(Self { handle, requests, routers, launcher, output, upgrades })
+        let watch = Watch::new().map_err(system("make an epoll instance"))?;
+        Ok(Self { handle, requests, routers, launcher, output, watch, upgrades })
     }
 }
 
 impl Driver {
     fn new(start: Start, plumbing: Plumbing) -> Result<Self, DriverError> {
-        let Plumbing { handle, requests, routers, launcher, output, upgrades } = plumbing;
+        let Plumbing { handle, requests, routers, launcher, output, watch, upgrades } = plumbing;
         let servers = Servers::start(start.endpoints, &routers)
             .map_err(|error| DriverError::System { what: "listen", error })?;
         Ok(Self {
             supervisor: Supervisor::new(),
             units: BTreeMap::new(),
             family: Family::default(),
+            watch,
+            journal: start.journal.journal,
+            no_journal: start.journal.problem,
+            boot: start.journal.boot,
+            timeline: clock::timeline(),
+            inheritance: start.journal.found,
             operations: Operations::default(),
             output,
             events: Events::default(),
@@ -283,7 +307,7 @@ impl Driver {
             // Held since before the execution of this binary; handlers are in place.
             return crate::os::handover::release_signals();
         }
-        self.begin_groups(now);
+        self.inherit(now);
         self.deliver_events();
     }
 
@@ -301,6 +325,7 @@ impl Driver {
                 // With many deadlines, each of them a spawn, exits are not left for the time after them.
                 Wake::MoreExits | Wake::Deadline => self.reap(now),
                 Wake::Request(request) => self.handle_requests(request, now),
+                Wake::ForeignExit => self.reap_foreign(now),
                 Wake::Output => self.output.pump(now),
                 Wake::Room => self.pump_outbox(),
                 Wake::JobEnded => {}
@@ -337,6 +362,7 @@ impl Driver {
         tokio::select! {
             signal = self.signals.next() => Wake::Signal(signal),
             Some(request) = self.requests.recv() => Wake::Request(request),
+            () = self.watch.ready() => Wake::ForeignExit,
             () = self.output.ready() => Wake::Output,
             () = self.events.outbox.ready() => Wake::Room,
             Some(_) = self.jobs.join_next() => Wake::JobEnded,
@@ -353,7 +379,9 @@ impl Driver {
         let search = self.search.as_ref().map(|(at, _)| *at);
         let tick = self.events.ticks.poll_timeout();
         let of_upgrade = self.upgrades.poll_timeout();
-        [self.supervisor.poll_timeout(), of_output, search, self.next_waiting_line, tick, of_upgrade]
+        let of_journal = self.journal.as_ref().and_then(Journal::poll_timeout);
+        let of_processes = self.supervisor.poll_timeout();
+        [of_processes, of_output, search, self.next_waiting_line, tick, of_upgrade, of_journal]
             .into_iter()
             .flatten()
             .min()
@@ -365,6 +393,7 @@ impl Driver {
 
     /// After the loop: no socket, no pidfile, no client is left.
     async fn end(mut self) {
+        self.close_journal(clock::now());
         // An update that we have cut short still tells its client so.
         // Whoever watches for changes would wait for ever.
         drop((self.requests, self.operations, self.events, self.generation));
@@ -427,6 +456,7 @@ impl Driver {
         self.reload = None;
         self.raise_stopping(now);
         self.supervisor.begin_shutdown(Mode::ShuttingDown, now);
+        self.announce_end(now);
         self.next_waiting_line.get_or_insert(now.mono);
     }
 

@@ -11,7 +11,7 @@ use crate::{
     event::Event,
     output::LogId,
     request::{Action, Channel, Outdated, ProcessUpdate, Reason, Refusal},
-    supervisor::{GroupDenied, Replaced},
+    supervisor::{GroupDenied, ProcessId, Replaced},
 };
 
 impl Driver {
@@ -21,9 +21,14 @@ impl Driver {
         let new = self.available_group(group)?;
         let ids = self.supervisor.in_the_way_of(new).map_err(|denied| refusal(group, denied))?;
         let is_to_go_on = |id| self.process_is(id, |process| process.is_to_run());
-        let names = ids.iter().filter(|id| is_to_go_on(**id)).map(|id| self.name_of(*id)).collect();
+        let to_go_on: Vec<ProcessId> = ids.iter().copied().filter(|id| is_to_go_on(*id)).collect();
+        let names = to_go_on.iter().map(|id| self.name_of(*id)).collect();
         self.updating.insert(group.to_owned());
-        Ok(Outdated { stops: self.stop_and_wait(ids, now), to_restart: names })
+        let stops = self.stop_and_wait(ids, now);
+        for id in to_go_on {
+            self.supervisor.want(id, now);
+        }
+        Ok(Outdated { stops, to_restart: names })
     }
 
     /// Gives an active group the configuration as last read, and starts what that asks for and what was stopped for it.
@@ -90,7 +95,8 @@ impl Driver {
     fn resettle(&mut self, replaced: &Replaced) {
         let id = replaced.id;
         if replaced.change == ProcessChange::Removed {
-            return self.forget_unit(id);
+            self.forget_unit(id);
+            return self.forget_in_journal();
         }
         let Some(after) = self.supervisor.process(id).map(|process| Arc::clone(process.config())) else {
             return;

@@ -4,6 +4,7 @@ use std::{os::fd::OwnedFd, time::Instant};
 
 use crate::{
     clock::Moment,
+    journal::record::Child,
     output::{LogId, StreamId, Wanted},
     process::Note,
     request::Channel,
@@ -27,6 +28,10 @@ pub(super) struct Unit {
     pub(super) is_listener: bool,
     /// Pipes of the present child.
     pub(super) streams: Vec<StreamId>,
+    /// Who the present child is.
+    pub(super) child: Option<Child>,
+    /// Hash of what the journal says of it.
+    pub(super) remembered: u64,
     /// Writes to the stdin of the present child.
     pub(super) stdin: Option<OwnedFd>,
     /// What an administrator should know, until the next start that succeeds.

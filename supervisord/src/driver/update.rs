@@ -22,6 +22,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Takes these groups down.
+    pub(super) fn of_removed(removed: Vec<String>) -> Self {
+        Self { removed, ..Self::default() }
+    }
+
     /// The number of steps that will be reported at most.
     pub(super) fn step_count(&self) -> usize {
         self.unknown.len() + 2 * self.removed.len() + 2 * self.changed.len() + self.added.len()

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     config::{Config, GroupConfig},
     event::{CarriedListener, CarriedPool},
-    journal::record::{Leftovers, Life, Past},
+    journal::record::{Child, Leftovers, Life, Past},
     output::Held,
     process::{Memory, Pid},
 };
@@ -49,6 +49,12 @@ pub struct Carried {
     /// Its main process.
     #[serde(default)]
     pub pid: Option<i32>,
+    /// Who that is, for the journal.
+    #[serde(default)]
+    pub child: Option<Child>,
+    /// Tells its end, if it is not our child.
+    #[serde(default)]
+    pub pidfd: Option<RawFd>,
     /// What has been.
     #[serde(default)]
     pub past: Past,

@@ -122,6 +122,13 @@ impl Journal {
         Ok((Self { directory, lock, state: State::Unwritten, buffer: Vec::new() }, found))
     }
 
+    /// Says that all is to be written anew, for it holds what does not count any more.
+    pub fn invalidate(&mut self) {
+        if let State::Open { .. } = self.state {
+            self.state = State::Unwritten;
+        }
+    }
+
     /// Whether all is to be written anew by [`Journal::rewrite`]: it has grown, or could not be written for a while.
     pub fn wants_rewrite(&self, now: Moment) -> bool {
         match &self.state {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u32 = 1;
 
 /// Who wrote a journal, and when its contents hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Header {
     /// [`FORMAT`] of the writer.
     pub format: u32,
@@ -26,7 +26,7 @@ pub struct Header {
 }
 
 /// One process of the machine, for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Its pid.
     pub pid: i32,
@@ -35,7 +35,7 @@ pub struct Identity {
 }
 
 /// All that is remembered of one supervised process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
     /// Its group.
     pub group: String,
@@ -74,7 +74,7 @@ impl Record {
 }
 
 /// Where a process is in its life, with what it waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Life {
     /// Stopped, or never started.
@@ -100,11 +100,11 @@ pub enum Life {
 }
 
 /// A point on the monotonic clock, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Due(pub u64);
 
 /// A point in time on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// On the monotonic clock.
     pub mono: Due,
@@ -113,7 +113,7 @@ pub struct Stamp {
 }
 
 /// A main process and what connects it with the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Child {
     /// Which process.
     pub identity: Identity,
@@ -125,7 +125,7 @@ pub struct Child {
 }
 
 /// The pipes between daemon and child; none where there is no pipe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pipes {
     /// Standard input.
     #[serde(default)]
@@ -143,7 +143,7 @@ pub struct Pipes {
 pub struct PipeId(pub u64);
 
 /// What has been.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Past {
     /// Consecutive failed starts.
     #[serde(default)]
@@ -166,7 +166,7 @@ pub struct Past {
 }
 
 /// How a process is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Manner {
     /// Number of the stop signal.
     pub signal: i32,
@@ -179,7 +179,7 @@ pub struct Manner {
 }
 
 /// What dead main processes have left behind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Remains {
     /// Where their end is.
     #[serde(default)]
@@ -193,7 +193,7 @@ pub struct Remains {
 }
 
 /// How it stands with leftovers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Leftovers {
     /// None are known.

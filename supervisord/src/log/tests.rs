@@ -21,6 +21,8 @@ fn config(path: &Path, level: LogLevel) -> DaemonConfig {
         nocleanup: false,
         strip_ansi: false,
         reload: crate::config::Reload::Restart,
+        runtime_directory: "/".into(),
+        remember_stopped: false,
         environment: crate::config::Environment::default(),
     }
 }

@@ -15,9 +15,11 @@ pub mod memory;
 pub mod pipe;
 pub mod random;
 pub mod reap;
+pub mod search;
 pub mod signal;
 pub mod spawn;
 pub mod users;
+pub mod watch;
 
 pub use nix::errno::Errno;
 pub use nix::unistd::Pid;

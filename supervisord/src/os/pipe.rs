@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::journal::record::PipeId;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown, geteuid, pipe2};
 
@@ -70,6 +71,11 @@ pub fn input_pipe(owner: Option<u32>, on_daemon_death: OnDaemonDeath) -> io::Res
         OnDaemonDeath::EndOfFile => blocking(read)?,
     };
     Ok(InputPipe { write, child })
+}
+
+/// The pipe behind a descriptor.
+pub fn id_of(pipe: &OwnedFd) -> Option<PipeId> {
+    rustix::fs::fstat(pipe).ok().map(|stat| PipeId(stat.st_ino))
 }
 
 /// Bytes that the pipe holds.

@@ -1,6 +1,7 @@
 //! Logs that the daemon names itself (`stdout_logfile = AUTO`): their names, their creation, and the removal of those of
 //! earlier runs.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -46,16 +47,21 @@ pub fn create(directory: &Path, process: &str, channel: Channel, identifier: &st
 }
 
 /// Removes the AUTO logs, rotated ones included, that earlier daemons of this identifier left in `directory`: regular
-/// files of `uid` only. Returns those that could not be removed.
+/// files of `uid` only, and none of `keep` nor what was rotated from it. Returns those that could not be removed.
 ///
 /// # Errors
 /// Those of reading the directory.
-pub fn clean_up(directory: &Path, identifier: &str, uid: u32) -> io::Result<Vec<(PathBuf, io::Error)>> {
+pub fn clean_up(
+    directory: &Path,
+    identifier: &str,
+    uid: u32,
+    keep: &BTreeSet<PathBuf>,
+) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let mut errors = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !name.to_str().is_some_and(|name| is_auto(name, identifier)) {
+        if !name.to_str().is_some_and(|name| is_auto(name, identifier)) || is_kept(&entry.path(), keep) {
             continue;
         }
         // `metadata` of an entry does not follow symbolic links. A file that vanished meanwhile is as wished.
@@ -69,6 +75,22 @@ pub fn clean_up(directory: &Path, identifier: &str, uid: u32) -> io::Result<Vec<
         }
     }
     Ok(errors)
+}
+
+/// Is this one of the logs to keep, or a rotated one of it? Pure.
+fn is_kept(path: &Path, keep: &BTreeSet<PathBuf>) -> bool {
+    if keep.contains(path) {
+        return true;
+    }
+    let is_rotated = path.extension().is_some_and(|number| number != "log");
+    is_rotated && keep.contains(&path.with_extension(""))
+}
+
+/// Is this the path of an AUTO log in `directory`?
+pub fn is_auto_path(path: &Path, directory: &Path, identifier: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    path.parent() == Some(directory)
+        && name.is_some_and(|name| name.ends_with(".log") && is_auto(name, identifier))
 }
 
 /// Is this the name of an AUTO log of this identifier, or of a rotated one? Pure.
@@ -135,9 +157,14 @@ mod tests {
         fs::write(&precious, "x").unwrap();
         let link = dir.path().join("web-stdout---me-aaaaaaaa.log");
         std::os::unix::fs::symlink(&precious, &link).unwrap();
-        assert!(clean_up(dir.path(), "me", meta.uid().wrapping_add(1)).unwrap().is_empty());
+        assert!(clean_up(dir.path(), "me", meta.uid().wrapping_add(1), &BTreeSet::new()).unwrap().is_empty());
         assert!(path.exists());
-        assert!(clean_up(dir.path(), "me", meta.uid()).unwrap().is_empty());
+        let kept = create(dir.path(), "kept", Channel::Stdout, "me").unwrap();
+        let rotated = PathBuf::from(format!("{}.1", kept.display()));
+        fs::write(&rotated, "x").unwrap();
+        let keep = BTreeSet::from([kept.clone()]);
+        assert!(clean_up(dir.path(), "me", meta.uid(), &keep).unwrap().is_empty());
+        assert!(kept.exists() && rotated.exists());
         assert!(!path.exists() && other.exists() && precious.exists() && link.is_symlink());
     }
 }

@@ -468,6 +468,11 @@ impl Process {
         self.spawns
     }
 
+    /// Whether operators want it to run.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Whether it runs, or will by itself.
     pub fn is_to_run(&self) -> bool {
         self.state().is_started() || matches!(self.state, State::Exited { restart_at: Some(_) })

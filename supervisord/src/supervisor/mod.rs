@@ -149,8 +149,13 @@ impl Supervisor {
 
     /// Starts the processes of a group that start with it.
     pub fn autostart(&mut self, group: &str, now: Moment) {
+        self.autostart_but(&BTreeSet::new(), group, now);
+    }
+
+    /// [`Supervisor::autostart`], but for processes that go on where another daemon left them.
+    pub fn autostart_but(&mut self, restored: &BTreeSet<ProcessId>, group: &str, now: Moment) {
         let ids = self.group(group).map(|group| group.processes.clone()).unwrap_or_default();
-        for id in ids {
+        for id in ids.into_iter().filter(|id| !restored.contains(id)) {
             if self.entries[&id].process.config().autostart {
                 // A process that was just added is never refused; a second call finds it started.
                 let _ = self.start(id, now);
@@ -354,11 +359,12 @@ impl Supervisor {
         if self.shutdown.is_some() {
             return;
         }
-        self.shutdown = Some(Shutdown::new(self.groups.iter().map(|group| group.config.priority).collect()));
         let ids: Vec<ProcessId> = self.entries.keys().copied().collect();
         for id in ids {
             self.with(id, now, Process::halt);
         }
+        // After all have been told: one that is at rest already would begin the first phase.
+        self.shutdown = Some(Shutdown::new(self.groups.iter().map(|group| group.config.priority).collect()));
         self.advance_shutdown(now);
     }
 

@@ -1,0 +1,203 @@
+//! Taking over processes that another daemon, or another image of this one, has made.
+//!
+//! Owns the one way in: [`Driver::adopt`]. Who finds out what is left of whom: `crash` after the death of a daemon, the
+//! upgrade in place, and the take-over of another running daemon.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use tracing::{info, warn};
+
+use super::Driver;
+use crate::{
+    clock::{Moment, Timeline},
+    config::diff,
+    journal::record::{Identity, Record},
+    process::{Exit, Memory, Pid},
+    request::Channel,
+    supervisor::ProcessId,
+};
+
+/// A process that somebody else has made, and our ends of its pipes.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    /// What is known of it.
+    pub(super) record: Record,
+    /// Its main process.
+    pub(super) bond: Bond,
+    /// Reads its stdout.
+    pub(super) stdout: Option<OwnedFd>,
+    /// Reads its stderr.
+    pub(super) stderr: Option<OwnedFd>,
+    /// Writes to its stdin.
+    pub(super) stdin: Option<OwnedFd>,
+}
+
+/// How we are connected with a main process.
+#[derive(Debug)]
+pub(super) enum Bond {
+    /// There is none: it is stopped, or waits.
+    None,
+    /// It is our child: its end comes by `waitid`.
+    #[expect(dead_code, reason = "for the upgrade in place, which keeps the daemon's pid")]
+    Ours,
+    /// It is another's child: this handle tells its end.
+    Foreign(OwnedFd),
+    /// It has ended.
+    Ended(Exit),
+}
+
+impl Bond {
+    fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::Ended(exit) => Some(*exit),
+            Self::None | Self::Ours | Self::Foreign(_) => None,
+        }
+    }
+}
+
+impl Driver {
+    /// Takes these processes over. Their groups are active and none of them has been started. Those that the active
+    /// groups do not have are the caller's affair. Returns them.
+    pub(super) fn adopt(&mut self, all: Vec<Adopted>, now: Moment) -> Vec<Adopted> {
+        let timeline = self.timeline;
+        let mut unknown = Vec::new();
+        let mut taken = Vec::new();
+        for one in all {
+            match self.supervisor.find(&one.record.group, &one.record.name) {
+                Some(id) => taken.push((id, self.adopt_one(id, one, (timeline, now)))),
+                None => unknown.push(one),
+            }
+        }
+        self.perform_effects(now);
+        for (id, can_go_on) in taken {
+            if can_go_on {
+                self.supervisor.resume(id, now);
+            } else {
+                self.catch_up(id, now);
+            }
+        }
+        self.perform_effects(now);
+        unknown
+    }
+
+    /// Puts one process in its place. Returns whether its child can go on as it is.
+    fn adopt_one(&mut self, id: ProcessId, adopted: Adopted, at: (Timeline, Moment)) -> bool {
+        let (timeline, now) = at;
+        let Adopted { record, bond, stdout, stderr, stdin } = adopted;
+        let memory = memory_of(&record);
+        let ended = bond.exit();
+        let child = record.child.filter(|_| ended.is_none());
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.stdin = stdin;
+            unit.child = child;
+        }
+        self.capture_again(id, &record, [stdout, stderr]);
+        if let Some(exit) = ended {
+            // Its last words are still in the pipe, if another holds that; and they come before its replacement's.
+            let streams = self.units.get_mut(&id).map(|unit| std::mem::take(&mut unit.streams));
+            for stream in streams.into_iter().flatten() {
+                self.output.drain(stream, now);
+                self.output.release(stream, now);
+            }
+            info!("{} ended while no supervisord ran ({exit})", record.name);
+        } else if let Some(child) = child {
+            self.bind(id, child.identity, bond, now);
+        }
+        self.supervisor.restore(id, &memory, ended, (timeline, now));
+        let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
+        // What a listener and a dead daemon have said to each other last is not known.
+        self.settings_of(id) == Some(record.settings) && !(is_listener && child.is_some())
+    }
+
+    /// Reads on what a process writes.
+    fn capture_again(&mut self, id: ProcessId, record: &Record, pipes: [Option<OwnedFd>; 2]) {
+        let pid = record.child.map(|child| Pid::from_raw(child.identity.pid));
+        for (pipe, channel) in pipes.into_iter().zip([Channel::Stdout, Channel::Stderr]) {
+            let Some(unit) = self.units.get(&id) else { return };
+            let wanted = match channel {
+                Channel::Stdout => unit.wanted_stdout,
+                Channel::Stderr => unit.wanted_stderr,
+            };
+            let (Some(pipe), Some(log)) = (pipe, unit.log(channel)) else { continue };
+            // A log that cannot be opened now is said and tried again with the first output.
+            let _ = self.output.open(log);
+            match self.output.attach_tapped(pipe, log, wanted) {
+                Ok(stream) => {
+                    if let (Some(_), Some(pid)) = (wanted, pid) {
+                        self.add_source(stream, id, pid, channel);
+                    }
+                    if let Some(unit) = self.units.get_mut(&id) {
+                        unit.streams.push(stream);
+                    }
+                }
+                Err(error) => warn!("cannot watch the output of '{}': {error}", record.name),
+            }
+        }
+    }
+
+    /// Watches the main process of an adopted one, and says that it goes on.
+    fn bind(&mut self, id: ProcessId, identity: Identity, bond: Bond, now: Moment) {
+        match bond {
+            Bond::Foreign(pidfd) => {
+                if let Some(unit) = self.units.get_mut(&id)
+                    && let Some(child) = &mut unit.child
+                {
+                    child.adopted.get_or_insert(now.unix.as_secs());
+                }
+                self.watch_foreign(identity, pidfd);
+                info!("adopted: '{}' with pid {}", self.name_of(id), identity.pid);
+            }
+            Bond::Ours | Bond::None | Bond::Ended(_) => {}
+        }
+    }
+
+    /// Waits for the end of a process that is not our child.
+    pub(super) fn watch_foreign(&mut self, identity: Identity, pidfd: OwnedFd) {
+        if let Err(error) = self.watch.add(identity, pidfd) {
+            warn!("the end of pid {} will not be noticed: {error}", identity.pid);
+        }
+    }
+
+    /// The settings have changed while no daemon ran: as an update would treat it. Likewise a listener.
+    fn catch_up(&mut self, id: ProcessId, now: Moment) {
+        let Some(process) = self.supervisor.process(id) else { return };
+        let is_wanted = process.is_wanted() && (process.pid().is_some() || process.config().autostart);
+        if is_wanted {
+            let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
+            let why = if is_listener { "it is an event listener" } else { "its settings have changed" };
+            info!("{}: {why}, so it is restarted", self.name_of(id));
+            self.supervisor.renew(id, now);
+        } else {
+            self.supervisor.resume(id, now);
+        }
+    }
+
+    /// The digest of the present settings of a process.
+    pub(super) fn settings_of(&self, id: ProcessId) -> Option<u64> {
+        let process = self.supervisor.process(id)?;
+        let (group, _) = self.supervisor.names(id)?;
+        Some(diff::digest(&self.supervisor.group(group)?.config().kind, process.config()))
+    }
+
+    /// Hands the ends of foreign processes to the core.
+    pub(super) fn reap_foreign(&mut self, now: Moment) {
+        while let Some((pid, exit)) = self.watch.next() {
+            self.handle_foreign_exit(pid, exit, now);
+        }
+    }
+
+    /// The handle of a process that is not our child.
+    pub(super) fn foreign(&self, pid: Pid) -> Option<BorrowedFd<'_>> {
+        self.watch.pidfd(pid)
+    }
+}
+
+fn memory_of(record: &Record) -> Memory {
+    Memory {
+        wanted: record.wanted,
+        life: record.life,
+        pid: record.child.map(|child| Pid::from_raw(child.identity.pid)),
+        past: record.past.clone(),
+        leftovers: record.remains.leftovers,
+    }
+}
