@@ -50,7 +50,7 @@ impl Service {
             parting.await;
             Err(convert::replaced())
         };
-        Response::new(Box::pin(Cut { stream: Box::pin(stream), end: Some(Box::pin(end)) }))
+        Response::new(Box::pin(Cut { stream: Box::pin(stream), end: Some(Box::pin(end)), last: None }))
     }
 
     async fn operate(
@@ -69,23 +69,31 @@ impl Service {
 /// A stream that may be cut. What is there goes out first.
 struct Cut<T> {
     stream: Streaming<T>,
-    /// Gives the last item.
+    /// Gives the last item; none when it has.
     end: Option<LastItem<T>>,
+    /// What it gave, until it has gone out.
+    last: Option<Result<T, Status>>,
 }
+
+impl<T> Unpin for Cut<T> {}
 
 impl<T> Stream for Cut<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(end) = &mut self.end else { return Poll::Ready(None) };
-        let ended = end.as_mut().poll(context);
+        if let Some(end) = &mut self.end
+            && let Poll::Ready(last) = end.as_mut().poll(context)
+        {
+            self.end = None;
+            self.last = Some(last);
+        }
+        if self.end.is_none() && self.last.is_none() {
+            return Poll::Ready(None);
+        }
         if let item @ Poll::Ready(_) = self.stream.as_mut().poll_next(context) {
             return item;
         }
-        ended.map(|last| {
-            self.end = None;
-            Some(last)
-        })
+        self.last.take().map_or(Poll::Pending, |last| Poll::Ready(Some(last)))
     }
 }
 

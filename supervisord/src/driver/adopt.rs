@@ -181,7 +181,7 @@ impl Driver {
 
     /// Hands the ends of foreign processes to the core.
     pub(super) fn reap_foreign(&mut self, now: Moment) {
-        while let Some((pid, exit)) = self.watch.next() {
+        while let Some((pid, exit)) = self.watch.poll_exit() {
             self.handle_foreign_exit(pid, exit, now);
         }
     }

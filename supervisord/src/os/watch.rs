@@ -167,7 +167,7 @@ impl Watch {
         self.pidfds.get(&pid.as_raw()).map(|(_, pidfd)| pidfd.as_fd())
     }
 
-    /// Waits until [`Watch::next`] has something to tell. Cancel-safe.
+    /// Waits until [`Watch::poll_exit`] has something to tell. Cancel-safe.
     pub async fn ready(&self) {
         if self.epoll.readable().await.is_err() {
             // Only happens while the runtime shuts down.
@@ -176,7 +176,7 @@ impl Watch {
     }
 
     /// A process that has ended, and how; it is not waited for any longer.
-    pub fn next(&mut self) -> Option<(Pid, Exit)> {
+    pub fn poll_exit(&mut self) -> Option<(Pid, Exit)> {
         loop {
             let mut events =
                 [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];

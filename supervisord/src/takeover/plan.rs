@@ -180,7 +180,8 @@ pub fn assign(daemon: &[Descriptor], children: &[Child]) -> Assignment {
     let mut free: Vec<Descriptor> = daemon.iter().filter(is_pipe).copied().collect();
     let mut shares: BTreeMap<i32, Vec<Descriptor>> = BTreeMap::new();
     let is_standard = |descriptor: &&Descriptor| descriptor.number < 3;
-    let views: [&dyn Fn(&Child) -> Vec<Descriptor>; 3] = [
+    type View<'a> = &'a dyn Fn(&Child) -> Vec<Descriptor>;
+    let views: [View<'_>; 3] = [
         &|child| child.own.iter().filter(is_standard).copied().collect(),
         &|child| child.own.clone(),
         &|child| child.family.clone(),
