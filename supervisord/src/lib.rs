@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemonize;
 pub mod driver;
 pub mod event;
+pub mod guardian;
 pub mod handover;
 pub mod journal;
 pub mod launch;

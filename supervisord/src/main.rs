@@ -5,12 +5,16 @@
 use std::process::ExitCode;
 
 use supervisord::{
-    driver,
+    driver, guardian,
     launch::{self, Ended, Launch},
     notify::ServiceManager,
 };
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == guardian::OPTION) {
+        guardian::run();
+        return ExitCode::SUCCESS;
+    }
     run().unwrap_or_else(ExitCode::from)
 }
 

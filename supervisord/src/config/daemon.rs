@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    DaemonConfig, DaemonLog, Environment, LogLevel, Reload, User, environment,
+    DaemonConfig, DaemonDeath, DaemonLog, Environment, LogLevel, Reload, User, environment,
     evaluation::{Evaluation, Source, Subject},
     expand::{Names, Value},
     ini::Section,
     parse::{
-        boolean, byte_size, count, existing_directory, log_level, octal, path_in_existing_directory, reload,
-        user,
+        boolean, byte_size, count, daemon_death, existing_directory, log_level, octal,
+        path_in_existing_directory, reload, user,
     },
     python::abspath,
 };
@@ -121,6 +121,7 @@ impl<'a> Evaluation<'a> {
             reload: Reload::Restart,
             runtime_directory: PathBuf::new(),
             remember_stopped: false,
+            on_daemon_death: DaemonDeath::Keep,
             environment: Environment::default(),
         }
     }
@@ -168,6 +169,8 @@ impl<'a> Evaluation<'a> {
         let state = self.read(from, "runtime_directory", names, path).map(|path| abspath(cwd, &path).into());
         set(&mut daemon.runtime_directory, state);
         set(&mut daemon.remember_stopped, self.read(from, "remember_stopped", names, boolean));
+        set(&mut daemon.on_daemon_death, self.read(from, "on_daemon_death", names, daemon_death));
+        self.on_daemon_death = daemon.on_daemon_death;
         daemon.environment = self.daemon_environment(from);
         daemon
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Config,
+    Config, DaemonDeath,
     error::{ConfigError, ConfigErrors, ConfigWarning, path},
     expand::{Names, Value, expand},
     ini::{Entry, Section},
@@ -46,6 +46,8 @@ pub struct Evaluation<'a> {
     pub(super) env: Names,
     /// `here` alone, which most sections know.
     pub(super) here: Names,
+    /// What `[supervisord]` says for programs that do not say so themselves.
+    pub(super) on_daemon_death: DaemonDeath,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigWarning>,
     /// Texts of `errors` and `warnings`, to say everything once.
@@ -103,7 +105,17 @@ impl<'a> Evaluation<'a> {
         let here = Names::from([("here".to_owned(), Value::Text(around.here.to_owned()))]);
         let index = sections.iter().enumerate().map(|(at, section)| (section.name.as_str(), at)).collect();
         let (errors, warnings, reported) = (Vec::new(), Vec::new(), HashSet::new());
-        Self { sections, around, env: env.collect(), here, errors, warnings, reported, index }
+        Self {
+            sections,
+            around,
+            env: env.collect(),
+            here,
+            on_daemon_death: DaemonDeath::Keep,
+            errors,
+            warnings,
+            reported,
+            index,
+        }
     }
 
     fn config(&mut self, is_overridden: super::daemon::Overridden) -> Config {

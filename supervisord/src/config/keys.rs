@@ -128,7 +128,7 @@ const NAMED: [&str; 6] = ["program", "group", "eventlistener", "fcgi-program", "
 const INET_SERVER: [&str; 3] = ["port", "username", "password"];
 const UNIX_SERVER: [&str; 5] = ["file", "chmod", "chown", "username", "password"];
 const CTL: [&str; 5] = ["serverurl", "username", "password", "prompt", "history_file"];
-const DAEMON: [&str; 20] = [
+const DAEMON: [&str; 21] = [
     "logfile",
     "logfile_maxbytes",
     "logfile_backups",
@@ -149,6 +149,7 @@ const DAEMON: [&str; 20] = [
     "reload",
     "runtime_directory",
     "remember_stopped",
+    "on_daemon_death",
 ];
 
 macro_rules! program_keys {
@@ -159,14 +160,14 @@ macro_rules! program_keys {
             "redirect_stderr", "stdout_logfile", "stdout_logfile_maxbytes", "stdout_logfile_backups",
             "stdout_capture_maxbytes", "stdout_events_enabled", "stdout_syslog", "stderr_logfile",
             "stderr_logfile_maxbytes", "stderr_logfile_backups", "stderr_capture_maxbytes", "stderr_events_enabled",
-            "stderr_syslog", "environment", "directory", "umask", "serverurl", "killmode", "login_environment", $($more),*
+            "stderr_syslog", "environment", "directory", "umask", "serverurl", "killmode", "login_environment", "on_daemon_death", $($more),*
         ]
     };
 }
 
-const PROGRAM: [&str; 34] = program_keys!();
-const LISTENER: [&str; 37] = program_keys!("events", "buffer_size", "result_handler");
-const FASTCGI: [&str; 38] = program_keys!("socket", "socket_owner", "socket_mode", "socket_backlog");
+const PROGRAM: [&str; 35] = program_keys!();
+const LISTENER: [&str; 38] = program_keys!("events", "buffer_size", "result_handler");
+const FASTCGI: [&str; 39] = program_keys!("socket", "socket_owner", "socket_mode", "socket_backlog");
 
 #[cfg(test)]
 mod tests {

@@ -86,6 +86,8 @@ pub struct DaemonConfig {
     /// Keep stopped what an operator has stopped, also after an orderly end and a new start. Key `remember_stopped`, not
     /// in Supervisor, default false.
     pub remember_stopped: bool,
+    /// What becomes of programs that do not say so themselves. Key `on_daemon_death`, not in Supervisor, default `keep`.
+    pub on_daemon_death: DaemonDeath,
     /// Variables for every program, in order of appearance. Key `environment`.
     pub environment: Environment,
 }
@@ -98,6 +100,17 @@ pub enum Reload {
     Restart,
     /// `keep`: replaces the daemon in place and applies the configuration; programs that did not change go on.
     Keep,
+}
+
+/// Key `on_daemon_death`: what becomes of a program when the daemon dies without having stopped it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DaemonDeath {
+    /// `keep`: it runs on, as in Supervisor.
+    #[default]
+    Keep,
+    /// `stop`: it ends within a second.
+    Stop,
 }
 
 /// Where the daemon's own log goes.
@@ -351,6 +364,9 @@ pub struct ProgramConfig {
     pub killasgroup: bool,
     /// What is ended with the main process. Key `killmode`, not in Supervisor, default `tree`.
     pub killmode: KillMode,
+    /// What becomes of it when the daemon dies. Key `on_daemon_death`, not in Supervisor, default that of `[supervisord]`.
+    #[serde(default)]
+    pub on_daemon_death: DaemonDeath,
     /// User to run it as. Key `user`, default none: as the daemon.
     pub user: Option<User>,
     /// Set HOME, USER, LOGNAME and SHELL to those of `user`. Key `login_environment`, not in Supervisor, default false.

@@ -5,7 +5,7 @@
 use libc;
 
 use super::{
-    AutoRestart, FastCgiSocket, KillMode, LogLevel, LogTarget, Owner, Reload, StopSignal, User,
+    AutoRestart, DaemonDeath, FastCgiSocket, KillMode, LogLevel, LogTarget, Owner, Reload, StopSignal, User,
     python::{self, dirname, int, repr, strip},
 };
 
@@ -136,6 +136,18 @@ pub fn reload(text: &str) -> Result<Reload, String> {
         "restart" => Ok(Reload::Restart),
         "keep" => Ok(Reload::Keep),
         other => Err(format!("invalid 'reload' value {}, expected restart or keep", repr(other))),
+    }
+}
+
+/// `keep` or `stop`, in any case.
+///
+/// # Errors
+/// `invalid 'on_daemon_death' value 'kill', expected keep or stop`
+pub fn daemon_death(text: &str) -> Result<DaemonDeath, String> {
+    match text.to_lowercase().as_str() {
+        "keep" => Ok(DaemonDeath::Keep),
+        "stop" => Ok(DaemonDeath::Stop),
+        other => Err(format!("invalid 'on_daemon_death' value {}, expected keep or stop", repr(other))),
     }
 }
 

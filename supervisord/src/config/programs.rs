@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    AutoRestart, Environment, KillMode, LogTarget, OutputConfig, ProgramConfig, StopSignal, User,
+    AutoRestart, DaemonDeath, Environment, KillMode, LogTarget, OutputConfig, ProgramConfig, StopSignal,
+    User,
     daemon::saturated,
     environment,
     evaluation::{Evaluation, Source, Subject},
@@ -11,8 +12,8 @@ use super::{
     groups::clamped,
     ini::Section,
     parse::{
-        ProgramLog, auto_restart, boolean, byte_size, count, exit_codes, integer, kill_mode, name, octal,
-        program_log, signal, user,
+        ProgramLog, auto_restart, boolean, byte_size, count, daemon_death, exit_codes, integer, kill_mode,
+        name, octal, program_log, signal, user,
     },
     python::strip,
 };
@@ -32,6 +33,7 @@ struct Shared<'a> {
     stopasgroup: bool,
     killasgroup: bool,
     killmode: KillMode,
+    on_daemon_death: DaemonDeath,
     login_environment: bool,
     exitcodes: Vec<u8>,
     redirect_stderr: bool,
@@ -116,6 +118,8 @@ impl<'a> Evaluation<'a> {
         let stopasgroup = self.read(from, "stopasgroup", names, boolean).unwrap_or(false);
         let killasgroup = self.read(from, "killasgroup", names, boolean).unwrap_or(stopasgroup);
         let killmode = self.read(from, "killmode", names, kill_mode).unwrap_or(KillMode::Tree);
+        let on_daemon_death =
+            self.read(from, "on_daemon_death", names, daemon_death).unwrap_or(self.on_daemon_death);
         let login_environment = self.read(from, "login_environment", names, boolean).unwrap_or(false);
         let exitcodes = self.read(from, "exitcodes", names, exit_codes).unwrap_or_else(|| vec![0]);
         let redirect_stderr = self.read(from, "redirect_stderr", names, boolean).unwrap_or(false);
@@ -146,6 +150,7 @@ impl<'a> Evaluation<'a> {
             stopasgroup,
             killasgroup,
             killmode,
+            on_daemon_death,
             login_environment,
             exitcodes,
             redirect_stderr,
@@ -232,6 +237,7 @@ impl<'a> Evaluation<'a> {
             stopasgroup: shared.stopasgroup,
             killasgroup: shared.killasgroup,
             killmode: shared.killmode,
+            on_daemon_death: shared.on_daemon_death,
             login_environment: shared.login_environment,
             user: shared.user.clone(),
             redirect_stderr: shared.redirect_stderr,

@@ -259,5 +259,6 @@ fn stand_in(record: &Record) -> ProgramConfig {
         umask: None,
         serverurl: None,
         fastcgi: None,
+        on_daemon_death: crate::config::DaemonDeath::Keep,
     }
 }

@@ -43,7 +43,10 @@ impl Driver {
 
     fn spawn(&mut self, id: ProcessId, now: Moment) {
         match self.launch(id, now) {
-            Ok(pid) => self.supervisor.handle_spawned(id, pid, now),
+            Ok(pid) => {
+                self.guard(id, pid);
+                self.supervisor.handle_spawned(id, pid, now);
+            }
             Err(problem) => self.supervisor.handle_spawn_failed(id, problem, now),
         }
     }

@@ -57,7 +57,7 @@ impl Driver {
             if let Some(id) = self.supervisor.owner(pid) {
                 let diagnosis = diagnoses.remove(&id);
                 self.handle_exit(id, pid, exit, diagnosis, now);
-            } else if !self.handle_check_ended(pid, exit, now) {
+            } else if !self.handle_check_ended(pid, exit, now) && !self.handle_guardian_ended(pid) {
                 debug!("reaped unknown pid {pid} ({exit})");
                 self.family.handle_reaped(pid);
                 is_family_changed = true;
@@ -153,6 +153,7 @@ impl Driver {
     }
 
     fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {
+        self.unguard(pid);
         let mut streams = Vec::new();
         if let Some(unit) = self.units.get_mut(&id) {
             unit.stdin = None;

@@ -112,6 +112,11 @@ impl Family {
         found
     }
 
+    /// Records that a child of ours belongs to no program for certain.
+    pub(super) fn ignore(&mut self, pid: Pid) {
+        self.strangers.insert(pid, LOOKS);
+    }
+
     /// Records that a child of ours that is nobody's main process has been reaped.
     pub(super) fn handle_reaped(&mut self, pid: Pid) {
         self.strangers.remove(&pid);

@@ -44,6 +44,7 @@ impl Driver {
             sockets: endpoints.iter().map(|endpoint| self.carry_socket(endpoint, inherited)).collect(),
             open_files: limit.map(|limit| (limit.soft, limit.hard)),
             binary: None,
+            guardian: self.guard.carry(inherited),
             programs: self.programs(inherited),
         }
     }
@@ -134,6 +135,8 @@ impl Driver {
             self.launcher.set_open_files(OpenFiles { soft, hard });
         }
         self.started.unix = handover.state.started;
+        let guardian = handover.state.guardian.and_then(|number| handover.descriptor(number));
+        self.guard.set_predecessor(guardian);
         let groups = handover.state.programs.understand(&self.available).unwrap_or_else(|problem| {
             // Its check has said that they are understood.
             error!("{problem}: its processes run on and are not supervised");
@@ -185,7 +188,11 @@ impl Driver {
         self.reap(now);
         for id in resumed {
             self.supervisor.resume(id, now);
+            if let Some(pid) = self.supervisor.process(id).and_then(crate::process::Process::pid) {
+                self.guard(id, pid);
+            }
         }
+        self.dismiss_old_guardian();
         self.check_leftovers(now);
         self.perform_effects(now);
         if apply && let Err(refusal) = self.begin_update(Vec::new()) {

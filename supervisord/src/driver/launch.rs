@@ -14,6 +14,7 @@ use std::{
 use super::command::{self, CommandError};
 use crate::{
     config::{Config, ProgramConfig, User, python},
+    guardian,
     handover::{CHECK_OPTION, FORMAT, Origin},
     journal::record::Pipes,
     os::{
@@ -201,6 +202,27 @@ impl Launcher {
             format!("couldn't {}: {:?} ({})", failure.step.name(), failure.errno, failure.errno.desc())
         })?;
         Ok((child.pid, read))
+    }
+
+    /// Starts a guardian from the file that this process runs, be it replaced or gone; the end of the pipe is our death.
+    pub(super) fn start_guardian(&mut self) -> Result<(Pid, OwnedFd), String> {
+        let stdin = pipe::input_pipe(None, OnDaemonDeath::EndOfFile).map_err(|error| error.to_string())?;
+        let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
+        let plan = SpawnPlan {
+            executable: c"/proc/self/exe".to_owned(),
+            argv: vec![c"supervisord".to_owned(), text(guardian::OPTION)?],
+            // Nothing by which it could be taken for a program.
+            envp: Vec::new(),
+            directory: Some(c"/".to_owned()),
+            umask: None,
+            open_files: None,
+            identity: None,
+            stdin: stdin.child.as_fd(),
+            stdout: self.null.as_fd(),
+            stderr: self.null.as_fd(),
+        };
+        let child = self.spawner.spawn(&plan).map_err(|failure| failure.to_string())?;
+        Ok((child.pid, stdin.write))
     }
 
     /// Takes over what children learn from a new configuration.

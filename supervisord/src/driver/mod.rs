@@ -13,6 +13,7 @@ mod events;
 mod exits;
 mod family;
 mod groups;
+mod guard;
 mod handover;
 mod launch;
 mod operate;
@@ -37,6 +38,7 @@ use std::{
 
 use events::Events;
 use family::Family;
+use guard::Guard;
 use jiff::tz::TimeZone;
 use launch::Launcher;
 use operations::Operations;
@@ -127,6 +129,7 @@ struct Driver {
     timeline: Timeline,
     /// What the last daemon has written down, until it is taken over.
     inheritance: Snapshot,
+    guard: Guard,
     operations: Operations,
     output: Output,
     events: Events,
@@ -260,6 +263,7 @@ impl Driver {
             boot: start.journal.boot,
             timeline: clock::timeline(),
             inheritance: start.journal.found,
+            guard: Guard::default(),
             operations: Operations::default(),
             output,
             events: Events::default(),

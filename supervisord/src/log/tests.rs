@@ -23,6 +23,7 @@ fn config(path: &Path, level: LogLevel) -> DaemonConfig {
         reload: crate::config::Reload::Restart,
         runtime_directory: "/".into(),
         remember_stopped: false,
+        on_daemon_death: crate::config::DaemonDeath::Keep,
         environment: crate::config::Environment::default(),
     }
 }

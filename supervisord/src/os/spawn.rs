@@ -352,7 +352,7 @@ fn errno_of(error: rustix::io::Errno) -> Errno {
 }
 
 /// A pidfd of a process that cannot be reaped meanwhile, or none where that is forbidden.
-fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
+pub fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw())?;
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
 }

@@ -6,7 +6,9 @@ use std::{fmt::Write as _, path::PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{AutoRestart, Environment, KillMode, LogTarget, OutputConfig, diff::ProcessChange};
+use crate::config::{
+    AutoRestart, DaemonDeath, Environment, KillMode, LogTarget, OutputConfig, diff::ProcessChange,
+};
 
 /// The settings of `[program:x]` with nothing but a command.
 pub(crate) fn defaults(name: &str) -> ProgramConfig {
@@ -33,6 +35,7 @@ pub(crate) fn defaults(name: &str) -> ProgramConfig {
         stopasgroup: false,
         killasgroup: false,
         killmode: KillMode::Tree,
+        on_daemon_death: DaemonDeath::Keep,
         login_environment: false,
         user: None,
         redirect_stderr: false,

@@ -1,0 +1,289 @@
+//! The guardian: a small process that ends the programs with `on_daemon_death=stop` once the daemon is gone.
+//!
+//! It is this binary, started by the daemon with [`OPTION`], and reads [`Line`]s from it on its standard input. The end
+//! of that pipe is the daemon's death, whatever its cause. The kernel's own signal for the death of a parent would not
+//! do: it is sent when a thread ends, and a program that changes its user loses it.
+//!
+//! It signals through pidfds only processes whose membership was seen while another of the same program was alive:
+//! never a number that means somebody else by now.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    io::{self, BufRead as _},
+    os::fd::{AsFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use crate::{
+    clock,
+    os::{Pid, family, handover, signal, spawn},
+};
+
+/// The option by which the daemon starts it; not for users.
+pub const OPTION: &str = "--guardian";
+
+/// Time between the stop signal and SIGKILL.
+const GRACE: Duration = Duration::from_millis(700);
+/// How long it sends SIGKILL to what is still being born.
+const KILLING: Duration = Duration::from_secs(5);
+/// Longest wait before it looks again for new children of a program: after the stop signal and after SIGKILL, in
+/// milliseconds.
+const PAUSE: u16 = 50;
+const KILL_PAUSE: u16 = 10;
+
+/// Which processes of a program a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The main process.
+    Process,
+    /// Its process group.
+    Group,
+    /// That, and its descendants.
+    Tree,
+}
+
+impl Reach {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Group => "group",
+            Self::Tree => "tree",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Process, Self::Group, Self::Tree].into_iter().find(|reach| reach.name() == name)
+    }
+}
+
+/// How a program is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ward {
+    /// Its main process, and its process group.
+    pub pid: Pid,
+    /// When that started, in clock ticks since boot.
+    pub start_time: u64,
+    /// Its stop signal.
+    pub signal: i32,
+    /// Who gets that.
+    pub stop: Reach,
+    /// Who gets SIGKILL.
+    pub kill: Reach,
+}
+
+/// What the daemon says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// A program runs.
+    Guard(Ward),
+    /// It was reaped.
+    Forget(Pid),
+    /// Another guardian has taken over: end, and signal nobody.
+    Quit,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guard(Ward { pid, start_time, signal, stop, kill }) => {
+                writeln!(f, "guard {pid} {start_time} {signal} {} {}", stop.name(), kill.name())
+            }
+            Self::Forget(pid) => writeln!(f, "forget {pid}"),
+            Self::Quit => writeln!(f, "quit"),
+        }
+    }
+}
+
+impl Line {
+    /// What a line means, if anything.
+    fn parse(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let pid = |word: &str| word.parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw);
+        match *words.as_slice() {
+            ["guard", number, start_time, signal, stop, kill] => Some(Self::Guard(Ward {
+                pid: pid(number)?,
+                start_time: start_time.parse().ok()?,
+                signal: signal.parse().ok()?,
+                stop: Reach::parse(stop)?,
+                kill: Reach::parse(kill)?,
+            })),
+            ["forget", number] => pid(number).map(Self::Forget),
+            ["quit"] => Some(Self::Quit),
+            _ => None,
+        }
+    }
+}
+
+/// A process that is to end: always the one that was meant.
+struct Target {
+    pid: Pid,
+    start_time: u64,
+    /// None where a sandbox forbids it; then pid and start time have to do.
+    pidfd: Option<OwnedFd>,
+}
+
+impl Target {
+    /// Takes hold of a process, if it is still the one that started then.
+    fn new(pid: Pid, start_time: u64) -> Option<Self> {
+        let target = Self { pid, start_time, pidfd: spawn::open_pidfd(pid) };
+        // After the pidfd was opened: now they mean the same.
+        target.stat().map(|_| target)
+    }
+
+    /// What `/proc` says of it while it lives.
+    fn stat(&self) -> Option<family::Stat> {
+        let stat = family::stat_of(self.pid).ok()?;
+        (stat.start_time == self.start_time && !matches!(stat.state, 'Z' | 'X')).then_some(stat)
+    }
+
+    fn signal(&self, number: i32) {
+        // It may have ended, or belong to another user: nothing can be done about either.
+        let _ = match &self.pidfd {
+            Some(pidfd) => signal::kill_pidfd(pidfd.as_fd(), number),
+            None if self.stat().is_some() => signal::kill(self.pid, number),
+            None => Ok(()),
+        };
+    }
+}
+
+/// A program that is to end, and what is known to belong to it.
+struct Doomed {
+    ward: Ward,
+    targets: Vec<Target>,
+}
+
+impl Doomed {
+    /// Adds those of `all` that belong to it. One is accepted when, after it was looked at, a known one by which it
+    /// belongs is still alive: then the numbers meant what they seemed to mean.
+    fn extend(&mut self, all: &[(Pid, family::Stat)]) {
+        let mut has_grown = self.ward.kill != Reach::Process;
+        while has_grown {
+            let known: HashSet<Pid> = self.targets.iter().map(|target| target.pid).collect();
+            let new = all.iter().filter(|(pid, _)| !known.contains(pid));
+            let found: Vec<Target> = new.filter_map(|(pid, stat)| self.relative(*pid, stat)).collect();
+            has_grown = !found.is_empty();
+            self.targets.extend(found);
+        }
+    }
+
+    fn relative(&self, pid: Pid, stat: &family::Stat) -> Option<Target> {
+        let group = self.ward.pid;
+        let parent = self.targets.iter().find(|known| known.pid == stat.parent);
+        let parent = parent.filter(|_| self.ward.kill == Reach::Tree);
+        if stat.group != group && parent.is_none() {
+            return None;
+        }
+        let target = Target::new(pid, stat.start_time)?;
+        let is_in_group = |known: &Target| known.stat().is_some_and(|stat| stat.group == group);
+        let is_member = stat.group == group && self.targets.iter().any(is_in_group);
+        (is_member || parent.is_some_and(|parent| parent.stat().is_some())).then_some(target)
+    }
+}
+
+/// What `/proc` says of all processes.
+fn look_around() -> Vec<(Pid, family::Stat)> {
+    let all = family::all_processes().into_iter();
+    all.filter_map(|pid| Some((pid, family::stat_of(pid).ok()?))).collect()
+}
+
+/// Runs as the guardian; returns when there is nothing left to guard.
+pub fn run() {
+    // It has to outlive what ends the daemon and its programs.
+    handover::hold_signals();
+    let mut wards = BTreeMap::new();
+    for line in io::stdin().lock().lines() {
+        // An error is the same as the end: the daemon cannot be heard any more.
+        let Ok(line) = line else { break };
+        match Line::parse(&line) {
+            Some(Line::Guard(ward)) => {
+                let target = Target::new(ward.pid, ward.start_time);
+                wards.extend(target.map(|target| (ward.pid, Doomed { ward, targets: vec![target] })));
+            }
+            Some(Line::Forget(pid)) => drop(wards.remove(&pid)),
+            Some(Line::Quit) => return,
+            // Said by a daemon of another version, which this binary cannot be: it is started from the same file.
+            None => {}
+        }
+    }
+    end_all(wards.into_values().collect());
+}
+
+/// Stop signal, a pause, SIGKILL.
+fn end_all(mut doomed: Vec<Doomed>) {
+    let start = clock::now();
+    let all = look_around();
+    for one in &mut doomed {
+        // While the main process lives: by it the others are known.
+        one.extend(&all);
+        for target in &one.targets {
+            let is_meant = match one.ward.stop {
+                Reach::Process => target.pid == one.ward.pid,
+                Reach::Group | Reach::Tree => target.stat().is_some_and(|stat| stat.group == one.ward.pid),
+            };
+            if is_meant {
+                target.signal(one.ward.signal);
+            }
+        }
+    }
+    while clock::now().mono < start.deadline(GRACE + KILLING) {
+        let is_grace = clock::now().mono < start.deadline(GRACE);
+        let all = look_around();
+        for one in &mut doomed {
+            one.extend(&all);
+            one.targets.retain(|target| target.stat().is_some());
+            if !is_grace {
+                one.targets.iter().for_each(|target| target.signal(nix::libc::SIGKILL));
+            }
+        }
+        doomed.retain(|one| !one.targets.is_empty());
+        if doomed.is_empty() {
+            return;
+        }
+        wait_a_little(&doomed, start.deadline(GRACE));
+    }
+}
+
+/// Waits until one of them ends, not for long: they may have children meanwhile.
+fn wait_a_little(doomed: &[Doomed], kill_at: Instant) {
+    let pidfds = doomed.iter().flat_map(|one| &one.targets).filter_map(|target| target.pidfd.as_ref());
+    let mut fds: Vec<PollFd<'_>> = pidfds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+    let left = kill_at.saturating_duration_since(clock::now().mono).as_millis();
+    let pause = if left == 0 { KILL_PAUSE } else { u16::try_from(left).unwrap_or(PAUSE).min(PAUSE) };
+    // An error only makes the wait shorter.
+    let _ = nix::poll::poll(&mut fds, PollTimeout::from(pause));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_they_were_written() {
+        let ward = |stop, kill| Ward { pid: Pid::from_raw(7), start_time: 9, signal: 15, stop, kill };
+        for line in [
+            Line::Guard(ward(Reach::Process, Reach::Tree)),
+            Line::Guard(ward(Reach::Group, Reach::Group)),
+            Line::Forget(Pid::from_raw(7)),
+            Line::Quit,
+        ] {
+            assert_eq!(Line::parse(&line.to_string()), Some(line));
+        }
+    }
+
+    #[test]
+    fn lines_that_would_mean_many_processes_mean_nothing() {
+        for line in ["", "guard 1 1 15 process tree", "forget -1", "forget 0", "guard 7 9 15 all tree"] {
+            assert_eq!(Line::parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_pid_that_means_another_process_is_not_held() {
+        let own = family::stat_of(Pid::this()).unwrap();
+        assert!(Target::new(Pid::this(), own.start_time).is_some());
+        assert!(Target::new(Pid::this(), own.start_time + 1).is_none());
+    }
+}

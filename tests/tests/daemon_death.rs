@@ -1,0 +1,127 @@
+//! `on_daemon_death`: what becomes of programs when the daemon dies without having stopped them (T12).
+
+use std::time::Duration;
+
+use supervisor_tests::{Daemon, Signal, is_root, kill, monotonic, processes};
+
+/// Far above the second that is promised: the machine may be loaded.
+const PROMPTLY: Duration = Duration::from_secs(6);
+
+/// The daemon's guardian, if it has one.
+fn guardian(daemon: &Daemon) -> Option<i32> {
+    let mut children = processes::children(daemon.daemon_pid()).into_iter();
+    children.find(|pid| processes::is_alive(*pid) && processes::command(*pid).ends_with("--guardian"))
+}
+
+/// Kills the daemon, and waits until all of these are gone.
+fn kill_daemon(daemon: &mut Daemon, doomed: &[i32]) {
+    daemon.remember();
+    let start = monotonic();
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    daemon.until("programs and guardian to end", || !doomed.iter().any(|pid| processes::is_alive(*pid)));
+    let took = monotonic() - start;
+    eprintln!("all were gone after {took:?}");
+    assert!(took < PROMPTLY, "{took:?}");
+}
+
+#[test]
+fn t12_programs_that_are_to_stop_end_within_a_second_and_others_run_on() {
+    let mut daemon = Daemon::start(
+        "[supervisord]
+on_daemon_death=stop
+[program:polite]
+command=$ACTOR record=$DIR/doomed wait-signal=TERM record=$DIR/told
+[program:deaf]
+command=$ACTOR ignore=TERM,HUP record=$DIR/doomed sleep
+[program:parent]
+command=$ACTOR spawn { ignore=TERM record=$DIR/doomed sleep } record=$DIR/doomed sleep
+stopasgroup=true
+[program:grandparent]
+command=$ACTOR spawn { spawn { ignore=TERM record=$DIR/doomed sleep } record=$DIR/doomed sleep } record=$DIR/doomed sleep
+killasgroup=true
+[program:keeps]
+command=$ACTOR record=$DIR/kept sleep
+on_daemon_death=keep
+",
+    );
+    let mut doomed: Vec<i32> = daemon.until_starts("doomed", 7).iter().map(|start| start.pid).collect();
+    let kept = daemon.until_starts("kept", 1)[0].pid;
+    doomed.push(daemon.until_some("the guardian", || guardian(&daemon)));
+    kill_daemon(&mut daemon, &doomed);
+    assert_eq!(daemon.starts("told").len(), 1, "the stop signal comes first");
+    assert!(processes::is_alive(kept));
+}
+
+#[test]
+fn t12_programs_of_another_user_end_too() {
+    if !is_root("t12") {
+        return;
+    }
+    let mut daemon = Daemon::start(
+        "[program:x]
+command=/bin/sh -c 'trap : TERM; while :; do sleep 1; done'
+user=daemon
+startsecs=0
+on_daemon_death=stop
+",
+    );
+    daemon.until_state("x", "RUNNING");
+    let pid = daemon.process_pid("x");
+    kill_daemon(&mut daemon, &[pid]);
+}
+
+#[test]
+fn a_guardian_that_was_killed_is_replaced_and_a_clean_shutdown_leaves_none() {
+    let config = "[program:x]
+command=$ACTOR record=$DIR/starts ignore=TERM sleep
+startsecs=2
+stopwaitsecs=1
+on_daemon_death=stop
+";
+    let mut daemon = Daemon::start(config);
+    daemon.until_state("x", "RUNNING");
+    let first = daemon.until_some("the guardian", || guardian(&daemon));
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGKILL] {
+        kill(first, signal);
+    }
+    let second = daemon.until_some("another", || guardian(&daemon).filter(|pid| *pid != first));
+    let pid = daemon.process_pid("x");
+    kill_daemon(&mut daemon, &[pid, second]);
+    daemon.launch(&[]);
+    daemon.until_some("the guardian", || guardian(&daemon));
+    assert_eq!(daemon.terminate().code(), Some(0));
+    daemon.until_no_programs();
+}
+
+#[test]
+fn after_an_upgrade_programs_still_end_with_the_daemon() {
+    let mut daemon = Daemon::start(
+        "[program:x]
+command=$ACTOR record=$DIR/starts sleep
+startsecs=0
+on_daemon_death=stop
+",
+    );
+    let pid = daemon.until_starts("starts", 1)[0].pid;
+    let first = daemon.until_some("the guardian", || guardian(&daemon));
+    assert_eq!(daemon.ctl("upgrade").status, 0);
+    let second = daemon.until_some("its successor", || guardian(&daemon).filter(|pid| *pid != first));
+    daemon.until("the old one to end", || !processes::is_alive(first));
+    assert!(processes::is_alive(pid), "an upgrade is not the daemon's death");
+    assert_eq!(daemon.process_pid("x"), pid);
+    kill_daemon(&mut daemon, &[pid, second]);
+}
+
+#[test]
+fn without_such_a_program_there_is_no_guardian_and_values_are_checked() {
+    let daemon =
+        Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\non_daemon_death=keep\n");
+    daemon.until_starts("starts", 1);
+    assert_eq!(guardian(&daemon), None);
+    daemon.configure("[program:x]\ncommand=/bin/true\non_daemon_death=kill\n");
+    let reply = daemon.supervisord(&["-c", &daemon.config_file().display().to_string(), "--check"]);
+    assert_eq!(reply.status, 2, "{reply:?}");
+    let problem = "invalid 'on_daemon_death' value 'kill', expected keep or stop";
+    assert!(reply.stderr.contains(problem), "{reply:?}");
+}
