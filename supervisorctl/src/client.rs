@@ -46,6 +46,8 @@ pub struct Client {
     pub rpc: Rpc,
     /// Moves bytes between the socket and the calls.
     driver: JoinHandle<hyper::Result<()>>,
+    /// How that ended, once it has been asked: with which error, if with one.
+    end: Option<Option<String>>,
 }
 
 impl Drop for Client {
@@ -77,17 +79,27 @@ impl Client {
 
     /// Whether nothing can be asked any more over this connection.
     pub fn has_ended(&self) -> bool {
-        self.driver.is_finished()
+        self.end.is_some() || self.driver.is_finished()
     }
 
     /// What a failure really was: a call that met an ended connection does not know why it ended.
     pub async fn explain(&mut self, failure: Failure) -> Failure {
-        if !matches!(failure, Failure::Broken(Broken::Lost(_))) || !self.driver.is_finished() {
-            return failure;
+        self.settle().await;
+        match &self.end {
+            Some(Some(problem)) if matches!(failure, Failure::Broken(Broken::Lost(_))) => {
+                Failure::Broken(Broken::of_transport(problem.clone()))
+            }
+            Some(_) | None => failure,
         }
-        match (&mut self.driver).await {
-            Ok(Err(error)) => Failure::Broken(Broken::of_transport(innermost(&error))),
-            Ok(Ok(())) | Err(_) => failure,
+    }
+
+    /// Takes note of the end of the connection, if it has ended.
+    async fn settle(&mut self) {
+        if self.end.is_none() && self.driver.is_finished() {
+            self.end = Some(match (&mut self.driver).await {
+                Ok(Err(error)) => Some(innermost(&error)),
+                Ok(Ok(())) | Err(_) => None,
+            });
         }
     }
 
@@ -106,7 +118,7 @@ impl Client {
         let connection = Connection { sender, authorization: credentials.map(authorization) };
         let rpc = SupervisorClient::with_origin(connection, Uri::from_static("http://localhost"))
             .max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { rpc, driver })
+        Ok(Self { rpc, driver, end: None })
     }
 }
 
@@ -364,6 +376,10 @@ impl From<Status> for Failure {
             Some(error) => Broken::of_transport(innermost(error)),
             None if status.code() == tonic::Code::Unimplemented => {
                 Broken::Foreign(status.message().to_owned())
+            }
+            // The words of the generated client for a connection that ended before it was asked anything.
+            None if status.message().starts_with("Service was not ready") => {
+                Broken::Lost(status.message().to_owned())
             }
             None => Broken::Reported(status.message().to_owned()),
         })

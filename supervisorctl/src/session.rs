@@ -34,6 +34,8 @@ pub struct Session {
     daemon: Daemon,
     configuration: Option<PathBuf>,
     client: Option<Client>,
+    /// Whether anything was asked over it.
+    is_in_use: bool,
     status: u8,
     output: Output,
     answer: Answer,
@@ -60,6 +62,7 @@ impl Session {
             daemon: Daemon { url: settings.serverurl, credentials: settings.credentials },
             configuration: settings.configuration,
             client: None,
+            is_in_use: false,
             status: exit::OK,
             output: Output { buffer: Vec::new(), is_closed: false },
             answer: Answer::Single,
@@ -101,18 +104,31 @@ impl Session {
     /// # Errors
     /// When there is no connection to be had.
     pub async fn rpc(&mut self) -> Result<Rpc, ConnectError> {
-        if let Some(client) = &self.client {
+        if let Some(client) = &self.client
+            && self.is_in_use
+        {
             // What the daemon said meanwhile is read now; it may have been replaced and have sent us off.
             tokio::task::yield_now().await;
             if client.has_ended() {
                 self.client = None;
             }
         }
-        if self.client.is_none() {
-            self.client = Some(Client::connect(&self.daemon.url, self.daemon.credentials.as_ref()).await?);
-        }
+        self.connect().await?;
+        self.is_in_use = true;
         let client = self.client.as_ref().expect("it was just set");
         Ok(client.rpc.clone())
+    }
+
+    /// Connects to the daemon unless that has been done, and asks nothing yet.
+    ///
+    /// # Errors
+    /// When there is no connection to be had.
+    pub async fn connect(&mut self) -> Result<(), ConnectError> {
+        if self.client.is_none() {
+            self.client = Some(Client::connect(&self.daemon.url, self.daemon.credentials.as_ref()).await?);
+            self.is_in_use = false;
+        }
+        Ok(())
     }
 
     /// What a failure really was, as far as the connection knows.

@@ -234,7 +234,7 @@ async fn confirm(session: &mut Session, question: &str) -> bool {
 /// Runs one command.
 async fn perform(session: &mut Session, verb: Verb, arg: &str) -> Result<Flow, Failure> {
     if verb.checks_first() {
-        session.rpc().await?;
+        session.connect().await?;
     }
     match verb {
         Verb::Eof | Verb::Exit | Verb::Quit => return Ok(quit::run(session)),
