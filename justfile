@@ -79,6 +79,10 @@ installed: release
 web: release
     tests/web.py --supervisord {{bin}}/supervisord
 
+# 100 programs write while the daemon is killed, upgraded and updated 200 times: no pid changes, no line is lost
+torture: release
+    SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TORTURE=100:200 cargo test --locked -p supervisor-tests --test torture -- --nocapture
+
 # Real configuration files in DIR mean the same to Supervisor and to us
 corpus DIR:
     SUPERVISOR_CORPUS="$(realpath "{{DIR}}")" cargo test --locked -p supervisord --test config -- --nocapture

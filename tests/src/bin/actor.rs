@@ -11,6 +11,8 @@
 //! | `print=TEXT`, `eprint=TEXT` | a line on stdout, stderr |
 //! | `lines=N`, `lines-each=N` | numbered lines: in big writes, in one write each |
 //! | `lines-paced=N:MS` | numbered lines, one every MS milliseconds |
+//! | `lines-wild=SEED` | for ever: bursts of numbered lines of 100 bytes, as fast as they are read, and short pauses |
+//! | `lines-wild=SEED:N` | the same, N lines |
 //! | `flood=BYTES` | so many bytes without a line end |
 //! | `copy=FILE` | the bytes of FILE on stdout |
 //! | `close-stdout`, `close-stderr` | closes the descriptor |
@@ -159,6 +161,10 @@ fn write(verb: &str, value: &str) -> Result<(), Failure> {
             let (number, pace) = value.split_once(':').ok_or("lines-paced=N:MS")?;
             numbered(number.parse()?, 0, Some(Duration::from_millis(pace.parse()?)))?;
         }
+        "lines-wild" => {
+            let (seed, number) = value.split_once(':').unwrap_or((value, "999999999"));
+            wild(seed.parse()?, number.parse()?)?;
+        }
         "flood" => out.write_all(&vec![b'x'; value.parse()?])?,
         "copy" => out.write_all(&fs::read(value)?)?,
         "wait-line" => {
@@ -189,6 +195,36 @@ fn numbered(number: usize, chunk: usize, pace: Option<Duration>) -> Result<(), F
         if let Some(pace) = pace {
             thread::sleep(pace);
         }
+    }
+    Ok(())
+}
+
+/// Writes lines of 100 bytes that begin with their number in nine digits, in bursts of random length; a burst is one
+/// write or one write for each line, and the pause after it is short.
+fn wild(seed: u64, number: usize) -> Result<(), Failure> {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = move |below: u64| {
+        // xorshift64: any spread will do.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 11) % below
+    };
+    let mut n = 0;
+    while n < number {
+        let burst = usize::try_from(next(400))?.min(number - n);
+        let is_one_write = next(2) == 0;
+        let mut pending = Vec::with_capacity(burst * 100);
+        for _ in 0..burst {
+            n += 1;
+            writeln!(pending, "{n:09}{:x<90}", "")?;
+            if !is_one_write {
+                write_all(&pending)?;
+                pending.clear();
+            }
+        }
+        write_all(&pending)?;
+        thread::sleep(Duration::from_millis(next(40)));
     }
     Ok(())
 }
