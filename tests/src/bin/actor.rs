@@ -23,6 +23,7 @@
 //! | `listen=FILE` | is an event listener: appends each event to FILE as a line of JSON and answers OK |
 //! | `gate=FIFO` | until somebody opens FIFO for writing |
 //! | `claim=NAME` | listens on the abstract unix socket NAME; exits with 98 when it is taken |
+//! | `accept` | for ever: takes connections from descriptor 0, writes its pid and a line end to each, and closes it |
 //! | `sleep`, `sleep=MS` | for ever, or so many milliseconds |
 //! | `spawn { … }` | a child in the same process group |
 //! | `daemonize { … }` | a grandchild in a session of its own, its parent gone; stdout and stderr stay open |
@@ -108,6 +109,7 @@ impl Actor {
                     return Ok(Some(98));
                 }
             },
+            "accept" => return accept(),
             "sleep" if value.is_empty() => loop {
                 thread::park();
             },
@@ -197,6 +199,18 @@ fn numbered(number: usize, chunk: usize, pace: Option<Duration>) -> Result<(), F
         }
     }
     Ok(())
+}
+
+/// Serves the listening socket that is its standard input, of whatever kind.
+fn accept() -> Result<Option<u8>, Failure> {
+    loop {
+        let connection = rustix::net::accept(io::stdin())?;
+        let mut rest = format!("{}\n", std::process::id()).into_bytes();
+        while !rest.is_empty() {
+            let written = rustix::io::write(&connection, &rest)?;
+            rest.drain(..written);
+        }
+    }
 }
 
 /// Writes lines of 100 bytes that begin with their number in nine digits, in bursts of random length; a burst is one
