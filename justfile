@@ -79,6 +79,10 @@ installed: release
 web: release
     tests/web.py --supervisord {{bin}}/supervisord
 
+# A real php-cgi behind [fcgi-program:x], whose workers are killed (needs Debian's php-cgi)
+fastcgi: release
+    tests/fastcgi.py --bin-dir {{bin}}
+
 # 100 programs write while the daemon is killed, upgraded and updated 200 times: no pid changes, no line is lost
 torture: release
     SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TORTURE=100:200 cargo test --locked -p supervisor-tests --test torture -- --nocapture
