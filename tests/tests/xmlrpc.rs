@@ -1,0 +1,152 @@
+//! XML-RPC over a raw connection: many clients, slow ones, broken ones, and what the others notice of them.
+//! T-numbers are scenarios of the project's list of what users suffer from.
+
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    thread,
+    time::Duration,
+};
+
+use supervisor_tests::{BOUND, Daemon, processes};
+
+const PROGRAM: &str = "[program:x]\ncommand=$ACTOR sleep\nstartsecs=0\n";
+
+/// A request by HTTP/1.1 with this body.
+fn post(body: &str) -> String {
+    format!("POST /RPC2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn call(method: &str, params: &str) -> String {
+    post(&format!(
+        "<?xml version='1.0'?><methodCall><methodName>{method}</methodName><params>{params}</params></methodCall>"
+    ))
+}
+
+fn connect(daemon: &Daemon) -> UnixStream {
+    let stream = UnixStream::connect(daemon.path("s.sock")).expect("a connection");
+    stream.set_read_timeout(Some(BOUND)).expect("a bound");
+    stream
+}
+
+/// Reads one answer: its status line, and its body.
+fn read_answer(stream: &mut UnixStream) -> io::Result<(String, String)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body)?;
+    Ok((head.lines().next().unwrap_or_default().to_owned(), String::from_utf8_lossy(&body).into_owned()))
+}
+
+fn ask(daemon: &Daemon, request: &str) -> (String, String) {
+    let mut stream = connect(daemon);
+    stream.write_all(request.as_bytes()).expect("sent");
+    read_answer(&mut stream).expect("an answer")
+}
+
+#[test]
+fn t55_broken_oversized_and_slow_requests_hinder_nobody() {
+    let daemon = Daemon::start(PROGRAM);
+    let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><methodCall><methodName>&b;</methodName></methodCall>";
+    for (request, status) in [
+        (post("no xml"), "400"),
+        (post(bomb), "400"),
+        (post(&"<a>".repeat(100_000)), "400"),
+        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "411"),
+        ("POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n".to_owned(), "413"),
+        ("GET /RPC2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "400"),
+    ] {
+        let (line, _) = ask(&daemon, &request);
+        assert!(line.contains(status), "{line}: {}", &request[..request.len().min(80)]);
+    }
+    // Clients that say nothing, half a header, or half a body.
+    let silent: Vec<_> = (0..200)
+        .map(|n| {
+            let mut stream = connect(&daemon);
+            let whole = call("supervisor.getState", "");
+            let length = [0, 10, whole.len() - 5][n % 3];
+            stream.write_all(&whole.as_bytes()[..length]).expect("sent");
+            stream
+        })
+        .collect();
+    let (line, body) = ask(&daemon, &call("supervisor.getState", ""));
+    assert!(line.contains("200") && body.contains("RUNNING"), "{line} {body}");
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{}/fd", daemon.daemon_pid())).map_or(0, Iterator::count);
+    assert!(descriptors() > 200);
+    drop(silent);
+    daemon.until("the descriptors of clients that left to be closed", || descriptors() < 60);
+    assert!(processes::is_alive(daemon.daemon_pid()));
+}
+
+#[test]
+fn fifty_clients_at_once_are_all_answered() {
+    let daemon = Daemon::start(PROGRAM);
+    daemon.until_state("x", "RUNNING");
+    thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                let mut stream = connect(&daemon);
+                for _ in 0..20 {
+                    stream.write_all(call("supervisor.getAllProcessInfo", "").as_bytes()).expect("sent");
+                    let (line, body) = read_answer(&mut stream).expect("an answer");
+                    assert!(line.contains("200") && body.contains("RUNNING"), "{line}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn t56_answers_on_one_connection_come_in_the_order_of_the_requests() {
+    let daemon = Daemon::start(PROGRAM);
+    let mut stream = connect(&daemon);
+    let methods =
+        ["supervisor.getAPIVersion", "supervisor.getIdentification", "nosuch.method", "supervisor.getPID"];
+    let all: String = methods.iter().map(|method| call(method, "")).collect();
+    stream.write_all(all.as_bytes()).expect("sent");
+    let pid = daemon.daemon_pid().to_string();
+    for expected in ["3.0", "<string>supervisor</string>", "UNKNOWN_METHOD", &pid] {
+        let (_, body) = read_answer(&mut stream).expect("an answer");
+        assert!(body.contains(expected), "{expected}: {body}");
+    }
+}
+
+#[test]
+fn a_start_that_waits_blocks_no_other_client() {
+    let daemon = Daemon::start("[program:slow]\ncommand=$ACTOR sleep\nstartsecs=2\nautostart=false\n");
+    let mut waiting = connect(&daemon);
+    let name = "<param><value><string>slow</string></value></param>";
+    waiting.write_all(call("supervisor.startProcess", name).as_bytes()).expect("sent");
+    daemon.until_state("slow", "STARTING");
+    let (_, body) = ask(&daemon, &call("supervisor.getProcessInfo", name));
+    assert!(body.contains("STARTING"), "answered while the other waits: {body}");
+    waiting.set_read_timeout(Some(Duration::from_secs(20))).expect("a bound");
+    let (_, body) = read_answer(&mut waiting).expect("an answer");
+    assert!(body.contains("<boolean>1</boolean>"), "{body}");
+}
+
+#[test]
+fn a_log_of_any_bytes_is_delivered_as_xml() {
+    let daemon = Daemon::prepare(
+        "[program:x]\ncommand=$ACTOR copy=$DIR/bytes sleep\nstartsecs=0\nstdout_logfile=$DIR/x.log\n",
+    );
+    let bytes: Vec<u8> = (0..=255).chain(b"\x1b[31mred\n".iter().copied()).collect();
+    std::fs::write(daemon.path("bytes"), &bytes).expect("the bytes");
+    let mut daemon = daemon;
+    daemon.launch(&[]);
+    daemon.until("the log", || daemon.read_bytes("x.log").len() == bytes.len());
+    let params = "<param><value>x</value></param><param><value><int>0</int></value></param><param><value><int>0</int></value></param>";
+    let (line, body) = ask(&daemon, &call("supervisor.readProcessStdoutLog", params));
+    assert!(line.contains("200") && body.contains("[31mred"), "{line} {body}");
+    assert!(
+        body.chars().all(|c| matches!(c, '\t' | '\n' | ' '..)),
+        "a character that XML cannot carry: {body:?}"
+    );
+}
