@@ -24,6 +24,8 @@ startsecs=0
     let pid = daemon.process_pid("x");
     crash(&mut daemon);
     assert_eq!(daemon.process_pid("x"), pid);
+    let long = daemon.ctl("status --long x").stdout;
+    assert!(long.contains("taken over from an earlier supervisord"), "{long}");
     let count = daemon.read("x.log").lines().count() + 20;
     daemon.until("it writes on", || daemon.read("x.log").lines().count() > count);
     for (at, line) in daemon.read("x.log").lines().enumerate() {
@@ -31,6 +33,66 @@ startsecs=0
     }
     assert_eq!(daemon.ctl("stop x").stdout, "x: stopped\n");
     assert!(!processes::is_alive(pid) || processes::is_zombie(pid));
+    daemon.ctl("start x");
+    let long = daemon.ctl("status --long x").stdout;
+    assert!(!long.contains("taken over"), "its successor is our own: {long}");
+}
+
+#[test]
+fn t13_pid_that_belongs_to_another_process_by_now_is_left_alone() {
+    let mut daemon = Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\n");
+    daemon.until_state("x", "RUNNING");
+    let first = daemon.process_pid("x");
+    daemon.remember();
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    // As if the pid had been given to another process after the recorded one ended: it started at another time.
+    let path = daemon.path("supervisord.state/journal");
+    let text = fs::read_to_string(&path).expect("the journal");
+    let line = text.lines().rev().find(|line| line.contains("\"child\":{")).expect("a record with a child");
+    let time =
+        line.split("\"start_time\":").nth(1).and_then(|rest| rest.split([',', '}']).next()).expect("a time");
+    let forged = line[9..].replace(&format!("\"start_time\":{time}"), "\"start_time\":1");
+    fs::write(&path, format!("{text}{} {forged}\n", checksum(forged.as_bytes()))).expect("ours");
+    daemon.launch(&[]);
+    daemon.until_starts("starts", 2);
+    daemon.until_state("x", "RUNNING");
+    assert_ne!(daemon.process_pid("x"), first);
+    daemon.ctl("stop all");
+    assert!(processes::is_alive(first), "a stranger was signalled");
+}
+
+#[test]
+fn t14_journal_of_another_boot_is_no_reason_to_believe_a_pid() {
+    let mut daemon = Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\n");
+    daemon.until_state("x", "RUNNING");
+    let first = daemon.process_pid("x");
+    daemon.remember();
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
+    let path = daemon.path("supervisord.state/journal");
+    let text = fs::read_to_string(&path).expect("the journal");
+    let other: String = text
+        .lines()
+        .map(|line| {
+            let body = line[9..].replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+            format!("{} {body}\n", checksum(body.as_bytes()))
+        })
+        .collect();
+    assert_ne!(other, text);
+    fs::write(&path, other).expect("ours");
+    daemon.launch(&[]);
+    daemon.until_starts("starts", 2);
+    assert!(processes::is_alive(first), "what had that pid before the reboot is not there any more");
+}
+
+/// The checksum in front of a line of the journal: FNV-1a, folded.
+fn checksum(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:08x}", (hash ^ (hash >> 32)) as u32)
 }
 
 #[test]
