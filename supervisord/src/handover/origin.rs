@@ -70,10 +70,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("prog"), "").unwrap();
         let path = dir.path().as_os_str();
-        let found = |name: &str| resolve(Path::new(name), Path::new("/work"), path);
+        let found = |name: &str| resolve(Path::new(name), Path::new("/srv"), path);
         assert_eq!(found("prog"), Some(dir.path().join("prog")));
-        assert_eq!(found("./prog"), Some("/work/prog".into()));
-        assert_eq!(found("bin/prog"), Some("/work/bin/prog".into()));
+        assert_eq!(found("./prog"), Some("/srv/prog".into()));
+        assert_eq!(found("bin/prog"), Some("/srv/bin/prog".into()));
         assert_eq!(found("/usr/bin/prog"), Some("/usr/bin/prog".into()));
         assert_eq!(found("absent"), None);
     }
