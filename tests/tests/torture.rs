@@ -36,10 +36,11 @@ impl Cast {
     fn configuration(&self, round: u64) -> String {
         let mut text = format!("[program:extra]\ncommand=$ACTOR print=round-{} sleep\n", round / 4);
         for n in 0..self.steady {
-            let size = if n % 5 == 0 { "200KB" } else { "5MB" };
+            // A rotation looks at every possible backup: not more of them than are needed.
+            let size = if n % 5 == 0 { "1MB" } else { "5MB" };
             text += &format!(
                 "[program:s{n}]\ncommand=$ACTOR lines-wild={seed}\nstartsecs=0\nautorestart=true\nstopwaitsecs={wait}\n\
-                 stdout_logfile=$DIR/s{n}.log\nstdout_logfile_maxbytes={size}\nstdout_logfile_backups=9999\n\
+                 stdout_logfile=$DIR/s{n}.log\nstdout_logfile_maxbytes={size}\nstdout_logfile_backups=400\n\
                  redirect_stderr={redirect}\n",
                 seed = n + 1,
                 wait = 10 + round % 7,
@@ -49,7 +50,7 @@ impl Cast {
         for n in 0..self.passing {
             text += &format!(
                 "[program:p{n}]\ncommand=$ACTOR lines-wild={seed}:{lines} exit={status}\nstartsecs=0\n\
-                 autorestart=false\nstdout_logfile=$DIR/p{n}.log\nstdout_logfile_maxbytes=1MB\nstdout_logfile_backups=999\n",
+                 autorestart=false\nstdout_logfile=$DIR/p{n}.log\nstdout_logfile_maxbytes=1MB\nstdout_logfile_backups=50\n",
                 seed = 1000 + n,
                 lines = Self::lines_of_passing(n),
                 status = Self::status_of_passing(n),
