@@ -54,12 +54,15 @@ impl Bed {
         fs::read(self.dir.path().join(name)).unwrap_or_default()
     }
 
-    /// Runs the output as a driver does until `done`, at most 20 s.
+    /// Runs the output as a driver does until `done`, at most 20 s. `done` may be about another thread, whose steps are
+    /// no event here.
     async fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let end = now().mono + Duration::from_secs(20);
         while !done(self) {
-            assert!(now().mono < end, "waited in vain");
-            let wake = self.output.poll_timeout().unwrap_or(end).min(end);
+            let at = now().mono;
+            assert!(at < end, "waited in vain");
+            let look = at + Duration::from_millis(5);
+            let wake = self.output.poll_timeout().unwrap_or(look).min(look);
             tokio::select! {
                 () = self.output.ready() => self.output.pump(now()),
                 () = tokio::time::sleep_until(wake.into()) => self.output.handle_timeout(now()),
