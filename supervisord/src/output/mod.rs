@@ -23,6 +23,7 @@ pub mod syslog;
 pub mod tail;
 mod tap;
 pub(crate) mod target;
+mod trouble;
 pub mod writer;
 
 use std::collections::{HashMap, VecDeque};
@@ -46,6 +47,8 @@ use self::stream::{Stream, stream_event, watch_flags};
 use self::syslog::Syslog;
 use self::tap::{Mirror, Tap};
 pub use self::tap::{Piece, Wanted};
+use self::trouble::CHECK;
+pub use self::trouble::{PATIENCE, RETRY};
 use self::writer::{CHUNK, Notice};
 use crate::clock::Moment;
 
@@ -252,41 +255,6 @@ impl Output {
         self.streams.iter().count()
     }
 
-    /// When [`Output::handle_timeout`] must next be called, if ever.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = self.troubled.iter().filter_map(|key| match &self.logs.get(*key)?.condition {
-            Condition::Slow(until) => Some(*until),
-            Condition::Failing(retry_at, _) => *retry_at,
-            Condition::Good | Condition::Stuck => None,
-        });
-        deadlines.chain(self.check_at).min()
-    }
-
-    /// Acts on deadlines at or before `now`; an early call does nothing.
-    pub fn handle_timeout(&mut self, now: Moment) {
-        if self.check_at.is_some_and(|at| at <= now.mono) {
-            self.check_at = self.shed_all().then(|| now.mono + CHECK);
-        }
-        for key in self.troubled.clone() {
-            let Some(log) = self.logs.get_mut(key) else { continue };
-            match &mut log.condition {
-                Condition::Slow(until) if *until <= now.mono => {
-                    log.condition = Condition::Stuck;
-                    let report =
-                        Report::Stuck { path: log.path().map(Path::to_path_buf).unwrap_or_default() };
-                    self.reports.push_back(report);
-                    self.watch_streams_of(key);
-                }
-                Condition::Failing(retry_at @ Some(_), _) if retry_at.is_some_and(|at| at <= now.mono) => {
-                    *retry_at = None;
-                    self.flush(key, now);
-                    self.watch_streams_of(key);
-                }
-                Condition::Good | Condition::Slow(_) | Condition::Stuck | Condition::Failing(..) => {}
-            }
-        }
-    }
-
     /// Opens all open log files again, after others renamed them. Returns those which cannot be: they stay as they were.
     pub fn reopen_all(&mut self) -> Vec<OpenError> {
         let mut errors = Vec::new();
@@ -478,35 +446,6 @@ impl Output {
         self.handle_notice(key);
     }
 
-    fn condemn(&mut self, key: Key, condition: Condition) {
-        let Some(log) = self.logs.get_mut(key) else { return };
-        log.condition = condition;
-        if !self.troubled.contains(&key) {
-            self.troubled.push(key);
-        }
-        self.watch_streams_of(key);
-    }
-
-    /// A log has taken data: if it was in trouble it is not any more.
-    fn recover(&mut self, key: Key) {
-        let Some(log) = self.logs.get_mut(key) else { return };
-        let path = match log.condition {
-            Condition::Good => return,
-            Condition::Slow(_) => None,
-            Condition::Stuck | Condition::Failing(..) => log.path().map(Path::to_path_buf),
-        };
-        log.condition = Condition::Good;
-        let lost = std::mem::take(&mut log.lost_now);
-        log.lost_before += lost;
-        if let Some(stream) = log.stream() {
-            // It is registered only if it was slow.
-            let _ = epoll::delete(self.gate.pipes(), stream);
-        }
-        self.reports.extend(path.map(|path| Report::Recovered { path, lost }));
-        self.troubled.retain(|other| *other != key);
-        self.watch_streams_of(key);
-    }
-
     fn handle_notice(&mut self, key: Key) {
         let Some(log) = self.logs.get_mut(key) else { return };
         let Some(notice) = log.take_notice() else { return };
@@ -533,49 +472,6 @@ impl Output {
             }
         }
         self.wake_followers(&path);
-    }
-
-    /// Looks at all pipes whose log takes nothing; true if any holds data.
-    fn shed_all(&mut self) -> bool {
-        let is_shedding =
-            |log: &Log| matches!(log.condition, Condition::Stuck | Condition::Failing(Some(_), _));
-        let streams =
-            self.streams.iter().filter(|(_, stream)| self.logs.get(stream.log).is_some_and(is_shedding));
-        let keys: Vec<Key> = streams.map(|(key, _)| key).collect();
-        keys.into_iter().filter(|key| self.shed(*key, false)).count() > 0
-    }
-
-    /// Drops what a pipe holds if that is more than half of what it can, or if nobody is left to write; true if it holds
-    /// data. It is dropped whole: the next write to an empty pipe is an event for us.
-    fn shed(&mut self, key: Key, is_hung_up: bool) -> bool {
-        if self.buffer.is_empty() {
-            self.buffer.resize(CHUNK, 0);
-        }
-        let Some(stream) = self.streams.get_mut(key) else { return false };
-        let is_over = is_hung_up && stream.released;
-        let held = rustix::io::ioctl_fionread(&stream.pipe).unwrap_or(0) as usize;
-        // Whoever wants the bytes for something else gets them though the log does not.
-        if !is_over && stream.tap.is_none() && held <= stream.capacity / 2 {
-            return held > 0;
-        }
-        let mut dropped = 0;
-        while dropped < stream.capacity
-            && let Ok(read @ 1..) = rustix::io::read(&stream.pipe, &mut self.buffer)
-        {
-            dropped += read;
-            if let Some(tap) = &mut stream.tap {
-                tap.see_raw(&self.buffer[..read]);
-                tap.see(&self.buffer[..read]);
-                self.pieces.extend(tap.take().into_iter().map(|piece| (StreamId(key), piece)));
-            }
-        }
-        if let Some(log) = self.logs.get_mut(stream.log) {
-            log.lost_now += dropped as u64;
-        }
-        if is_over {
-            self.end_stream(key);
-        }
-        true
     }
 
     fn end_stream(&mut self, key: Key) {
@@ -615,25 +511,6 @@ impl Output {
         }
     }
 
-    /// A log's target takes nothing: waits for it.
-    fn wait_for_target(&mut self, key: Key, now: Moment) {
-        match self.logs.get(key).map(|log| &log.condition) {
-            Some(Condition::Good) => self.condemn(key, Condition::Slow(now.mono + PATIENCE)),
-            Some(Condition::Failing(_, error)) => {
-                let error = error.clone();
-                self.condemn(key, Condition::Failing(Some(now.mono + RETRY), error));
-            }
-            Some(Condition::Slow(_) | Condition::Stuck) | None => {}
-        }
-        let Some(stream) = self.logs.get(key).and_then(Log::stream) else { return };
-        let data = epoll::EventData::new_u64(key.to_u64() | LOG_EVENT);
-        let flags = epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT;
-        if epoll::add(self.gate.pipes(), stream, data, flags) == Err(rustix::io::Errno::EXIST) {
-            // Registered is registered; an error would be one of memory, and the next attempt repeats it.
-            let _ = epoll::modify(self.gate.pipes(), stream, data, flags);
-        }
-    }
-
     fn watch_streams_of(&self, log: Key) {
         for (key, _) in self.streams.iter().filter(|(_, stream)| stream.log == log) {
             self.watch(key);
@@ -658,12 +535,6 @@ fn announce(sender: &watch::Sender<u64>) {
     sender.send_modify(|news| *news = news.wrapping_add(1));
 }
 
-/// How long a target that is no file may take nothing before output is dropped.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Time between attempts to write a log that fails.
-pub const RETRY: Duration = Duration::from_secs(1);
-/// Time between looks at pipes whose log takes nothing.
-const CHECK: Duration = Duration::from_millis(20);
 /// Capacity of the smallest pipe for each nanosecond that writes are left to gather: in that time the fastest program
 /// (1.2 GB/s) fills a quarter of it. 0.2 ms for a pipe of 1 MiB.
 const BYTES_PER_NANOSECOND: usize = 5;
