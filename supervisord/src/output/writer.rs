@@ -38,6 +38,9 @@ pub struct RotatingFile {
     file: File,
     /// Size from which on it is rotated; above `maxbytes` only after a rotation that failed.
     rotate_at: u64,
+    /// The highest number among its backups, known from the rotation before: trying all that there could be takes
+    /// longer than the rotation.
+    highest: Option<u32>,
     notice: Option<Notice>,
 }
 
@@ -55,6 +58,7 @@ impl RotatingFile {
             backups,
             file,
             rotate_at: maxbytes,
+            highest: None,
             notice: None,
         })
     }
@@ -67,6 +71,7 @@ impl RotatingFile {
     /// Changes the rotation rule; in force from the next write on.
     pub fn set_rotation(&mut self, maxbytes: u64, backups: u32) {
         (self.maxbytes, self.backups, self.rotate_at) = (maxbytes, backups, maxbytes);
+        self.highest = None;
     }
 
     /// Appends all of it, then rotates if due. After an error, an unknown part of it is in the file.
@@ -177,13 +182,30 @@ impl RotatingFile {
         });
     }
 
+    /// How many files may have to be renamed, the log itself among them.
+    fn candidates(&self) -> u32 {
+        match self.highest.map(|highest| highest.saturating_add(1)) {
+            // Somebody else may have put a file there: it moves on, and what is above it too.
+            Some(free) if free < self.backups && !rotate::backup(&self.path, free).exists() => free,
+            Some(_) | None => self.backups,
+        }
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
-        for step in rotate::steps(&self.path, self.backups) {
-            match step {
+        let moved = self.candidates();
+        // Unknown until all is done.
+        self.highest = None;
+        let mut highest = 0;
+        for (step, number) in rotate::steps(&self.path, moved).zip((0..=moved).rev()) {
+            let was_there = match step {
                 Step::Rename { from, to } => rename_if_there(&from, &to)?,
-                Step::Truncate => self.file.set_len(0)?,
+                Step::Truncate => self.file.set_len(0).map(|()| false)?,
+            };
+            if was_there {
+                highest = highest.max(number);
             }
         }
+        self.highest = Some(highest);
         self.reopen().inspect_err(|_| {
             // The open file must stay where users look for it. That the name cannot be given back is not the
             // error worth telling.
@@ -202,18 +224,21 @@ fn open(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)
 }
 
-fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
-    ignore_missing(std::fs::rename(from, to))
+/// Whether there was something to rename.
+fn rename_if_there(from: &Path, to: &Path) -> io::Result<bool> {
+    is_done(std::fs::rename(from, to))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    ignore_missing(std::fs::remove_file(path))
+    is_done(std::fs::remove_file(path)).map(|_| ())
 }
 
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+/// A missing file is no error: nothing was done.
+fn is_done(result: io::Result<()>) -> io::Result<bool> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -242,6 +267,41 @@ mod tests {
             (read(&log, ""), read(&log, ".1"), read(&log, ".2")),
             ("p".into(), "ghijklmno".into(), "abcdef".into())
         );
+    }
+
+    #[test]
+    fn rotation_costs_what_there_is_and_not_what_there_could_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(&dir, 1, u32::MAX);
+        // Without the knowledge of the rotation before, each of these would try four thousand million names.
+        log.highest = Some(0);
+        for text in ["a", "b", "c"] {
+            log.write_all(text.as_bytes()).unwrap();
+        }
+        assert_eq!((log.highest, fs::read_dir(dir.path()).unwrap().count()), (Some(3), 4));
+        assert_eq!([read(&log, ".1"), read(&log, ".2"), read(&log, ".3")], ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn backups_that_others_add_and_remove_are_moved_as_if_each_were_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(&dir, 1, 6);
+        let put = |number: u32, text: &str| {
+            fs::write(rotate::backup(&dir.path().join("log"), number), text).unwrap()
+        };
+        put(2, "two");
+        log.write_all(b"a").unwrap();
+        assert_eq!([read(&log, ".1"), read(&log, ".3")], ["a", "two"], "a gap stays one");
+        fs::remove_file(rotate::backup(log.path(), 1)).unwrap();
+        put(4, "four");
+        put(5, "five");
+        log.write_all(b"b").unwrap();
+        let kept = [".1", ".4", ".5", ".6"].map(|suffix| read(&log, suffix));
+        assert_eq!(kept, ["b", "two", "four", "five"]);
+        log.set_rotation(1, 2);
+        log.write_all(b"c").unwrap();
+        let kept = [".1", ".2", ".4", ".5", ".6"].map(|suffix| read(&log, suffix));
+        assert_eq!(kept, ["c", "b", "two", "four", "five"], "above the setting nothing is touched");
     }
 
     #[test]
