@@ -72,9 +72,14 @@ impl Background {
         io::Write::write_all(stdin, text.as_bytes()).expect("writing to supervisorctl");
     }
 
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("pids are positive")
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(i32::try_from(self.child.id()).expect("pids are positive"), signal);
+        kill(self.pid(), signal);
     }
 
     /// Waits until it has ended.

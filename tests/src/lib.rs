@@ -12,6 +12,8 @@
 )]
 
 mod command;
+mod gap;
+pub mod lines;
 pub mod processes;
 
 use std::{
@@ -30,6 +32,7 @@ use std::{
 
 pub use command::{Background, Reply, run};
 use command::{finish, run_to_end};
+pub use gap::Gap;
 pub use nix::sys::signal::Signal;
 use nix::{
     errno::Errno,
@@ -66,6 +69,8 @@ pub struct Daemon {
     child: Option<Child>,
     /// The daemon itself where it is not `child`: daemonized, or inside a namespace.
     pid: Option<i32>,
+    /// Whose it is, where [`Daemon::launch_as`] has said so.
+    user: Option<u32>,
     /// What ran below the daemon when it began to end: what survives it, against expectation, may have overwritten the
     /// mark and must be ended all the same.
     last_seen: Vec<Process>,
@@ -96,6 +101,7 @@ impl Daemon {
             mark: format!("{}-{number}", std::process::id()),
             child: None,
             pid: None,
+            user: None,
             last_seen: Vec::new(),
         };
         // Programs of other users must get at the files of the test.
@@ -162,7 +168,8 @@ impl Daemon {
         fs::rename(new, self.path("supervisord")).expect("replacing the binary");
     }
 
-    /// Starts the daemon in the foreground as another user, and gives that user the directory.
+    /// Starts the daemon in the foreground as another user from a copy of the binary, `$DIR/supervisord`, and gives that
+    /// user the directory.
     pub fn launch_as(&mut self, uid: u32) {
         let program = self.path("supervisord");
         copy_program(&binary("supervisord"), &program);
@@ -171,6 +178,7 @@ impl Daemon {
         }
         let mut command = self.command(&program);
         command.arg("-n").arg("-c").arg(self.config_file()).uid(uid).gid(uid);
+        self.user = Some(uid);
         self.run(command);
     }
 
@@ -248,6 +256,13 @@ impl Daemon {
         let mut command = self.ctl_command();
         command.args(words);
         Background::start(command, self.path(output))
+    }
+
+    /// Starts any program beside the test.
+    pub fn beside(&self, program: &str, words: &[&str]) -> Background {
+        let mut command = self.command(Path::new(program));
+        command.args(words);
+        Background::start(command, self.path("beside.out"))
     }
 
     /// `supervisorctl -c FILE`, ready for more words.
@@ -539,7 +554,7 @@ pub fn kill(pid: i32, signal: Signal) {
 }
 
 /// Takes the exit status of an orphan, if it is ours.
-fn reap(pid: i32) {
+pub fn reap(pid: i32) {
     // It belongs to the daemon, or is not dead yet: both are nothing to reap here.
     let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
 }
@@ -581,9 +596,10 @@ fn innermost_daemon(pid: i32) -> Option<i32> {
 }
 
 /// Copies a program, by another process: were the copy open for writing in this one, a child that another test makes
-/// at that moment would have it open too, and it could not be run ("text file busy").
+/// at that moment would have it open too, and it could not be run ("text file busy"). What runs `to` goes on.
 pub fn copy_program(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg(from).arg(to).status().expect("running cp");
+    let status =
+        Command::new("cp").arg("--remove-destination").arg(from).arg(to).status().expect("running cp");
     assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
 }
 

@@ -4,12 +4,9 @@
 //! The ordinary run is short. `SUPERVISOR_TORTURE=PROGRAMS:ROUNDS` makes it longer (`just torture`), and
 //! `SUPERVISOR_TORTURE_SEED` repeats a run: the choices are the same, the moments are the machine's.
 
-use std::{collections::BTreeMap, env, fs, io::Read as _, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, time::Duration};
 
-use supervisor_tests::{Daemon, Signal, observe};
-
-/// Bytes of a line that `lines-wild` of the actor writes.
-const LINE: usize = 100;
+use supervisor_tests::{Daemon, Signal, lines, observe};
 
 /// Choices that a seed repeats.
 struct Random(u64);
@@ -153,56 +150,12 @@ fn check_logs(daemon: &Daemon, cast: &Cast, seed: u64) {
     // As they stand, nobody writes any more: what is still in the pipes does not count.
     daemon.signal(Signal::SIGSTOP);
     for n in 0..cast.steady {
-        let lines = count_lines(daemon, &format!("s{n}.log"), seed);
-        assert!(lines > 0, "s{n} wrote nothing");
+        let lines = lines::count(daemon, &format!("s{n}.log"));
+        assert!(lines > 0, "s{n} wrote nothing; seed {seed}");
     }
     for n in 0..cast.passing {
-        let lines = count_lines(daemon, &format!("p{n}.log"), seed);
+        let lines = lines::count(daemon, &format!("p{n}.log"));
         assert_eq!(lines, Cast::lines_of_passing(n), "p{n}; seed {seed}");
     }
     daemon.signal(Signal::SIGCONT);
-}
-
-/// How many lines a log has over all its rotations, oldest first; panics where one is missing, doubled or torn.
-fn count_lines(daemon: &Daemon, name: &str, seed: u64) -> usize {
-    let backups = (1..).take_while(|n| daemon.path(&format!("{name}.{n}")).exists()).count();
-    let mut files: Vec<_> = (1..=backups).rev().map(|n| daemon.path(&format!("{name}.{n}"))).collect();
-    files.push(daemon.path(name));
-    let mut checker = Checker { name: name.to_owned(), seed, lines: 0, rest: Vec::new() };
-    for file in &files {
-        checker.read(file);
-    }
-    checker.lines
-}
-
-struct Checker {
-    name: String,
-    seed: u64,
-    lines: usize,
-    /// The beginning of a line that goes on in the next file.
-    rest: Vec<u8>,
-}
-
-impl Checker {
-    fn read(&mut self, path: &Path) {
-        let mut bytes = std::mem::take(&mut self.rest);
-        fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("a readable log");
-        let mut lines = bytes.chunks_exact(LINE);
-        for line in &mut lines {
-            self.lines += 1;
-            let found = std::str::from_utf8(&line[..9]).ok().and_then(|text| text.parse::<usize>().ok());
-            assert!(
-                found == Some(self.lines)
-                    && line[9..99].iter().all(|byte| *byte == b'x')
-                    && line[99] == b'\n',
-                "{} ({}): line {} is {:?}; seed {}",
-                self.name,
-                path.display(),
-                self.lines,
-                String::from_utf8_lossy(line),
-                self.seed
-            );
-        }
-        self.rest = lines.remainder().to_vec();
-    }
 }

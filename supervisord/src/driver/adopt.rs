@@ -12,7 +12,7 @@ use crate::{
     clock::{Moment, Timeline},
     config::diff,
     journal::record::{Identity, Record},
-    process::{Exit, Memory, Pid},
+    process::{Aftermath, Exit, Memory, Pid},
     request::Channel,
     supervisor::ProcessId,
 };
@@ -87,6 +87,7 @@ impl Driver {
         let memory = memory_of(&record);
         let ended = bond.exit();
         let child = record.child.filter(|_| ended.is_none());
+        let remains = ended.is_some() && record.child.is_some_and(|child| self.note_orphans(id, child));
         if let Some(unit) = self.units.get_mut(&id) {
             unit.stdin = stdin;
             unit.child = child;
@@ -103,6 +104,7 @@ impl Driver {
         } else if let Some(child) = child {
             self.bind(id, child.identity, bond, now);
         }
+        let ended = ended.map(|exit| (exit, Aftermath { remains, diagnosis: None }));
         self.supervisor.restore(id, &memory, ended, (timeline, now));
         let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
         // What a listener and a dead daemon have said to each other last is not known.

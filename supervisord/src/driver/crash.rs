@@ -195,19 +195,21 @@ fn look_for_one(mut record: Record) -> Adopted {
             return none(record, Bond::None);
         }
     };
-    let is_known = !matches!(bond, Bond::Ended(Exit::Unknown));
     // If it has ended, others of its group may still hold what it wrote last.
-    let (stdout, stderr) = if is_known {
-        (reopen(pipes.stdout, 1, End::Read), reopen(pipes.stderr, 2, End::Read))
-    } else {
-        (None, None)
-    };
+    let (stdout, stderr) = (reopen(pipes.stdout, 1, End::Read), reopen(pipes.stderr, 2, End::Read));
     let is_alive = matches!(bond, Bond::Foreign(_) | Bond::Ours);
     let stdin = if is_alive { reopen(pipes.stdin, 0, End::Write) } else { None };
     if is_alive {
         let is_lost = |pipe: Option<PipeId>, end: &Option<OwnedFd>| pipe.is_some() && end.is_none();
         if is_lost(pipes.stdout, &stdout) || is_lost(pipes.stderr, &stderr) {
-            info!("'{}' has closed its output, so there is nothing to capture", record.name);
+            match search::look_into(pid) {
+                Ok(()) => info!("'{}' has closed its output, so there is nothing to capture", record.name),
+                Err(error) => warn!(
+                    "the output of '{}' cannot be captured until it is restarted, for its pipes cannot be seen: \
+                     /proc/{pid}/fd: {error}",
+                    record.name
+                ),
+            }
         }
     }
     Adopted { record, bond, stdout, stderr, stdin }

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::Driver;
+use super::{Driver, family};
 use crate::{
     clock::Moment,
     config::{KillMode, shlex},
+    journal::record::Child,
     os::{reap, search, watch},
     process::{Aftermath, Exit, Pid, Process, ProcessState, advice},
     supervisor::ProcessId,
@@ -135,21 +136,33 @@ impl Driver {
     /// A process that is not our child has ended.
     pub(super) fn handle_foreign_exit(&mut self, pid: Pid, exit: Exit, now: Moment) {
         let Some(id) = self.supervisor.owner(pid) else { return self.check_leftovers(now) };
+        self.note_foreign_group(id, pid);
+        self.handle_exit(id, pid, exit, None, now);
+    }
+
+    /// Records what is left of the group of a main process that ended while no daemon ran. Returns whether something is.
+    pub(super) fn note_orphans(&mut self, id: ProcessId, child: Child) -> bool {
+        let Some(name) = self.supervisor.names(id) else { return false };
+        family::is_group_of(child, name) && self.note_foreign_group(id, Pid::from_raw(child.identity.pid))
+    }
+
+    /// Records what is left of the group of `leader`, which was not our child. Returns whether something is.
+    fn note_foreign_group(&mut self, id: ProcessId, leader: Pid) -> bool {
         let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
-        if killmode != Some(KillMode::Process) {
-            // Its parent may take its time to reap it, and until then its group seems to exist.
-            for member in self.family.note_foreign_group(id, pid) {
-                if let Ok(identity) = search::identity_of(member)
-                    && let Ok(Some(pidfd)) = watch::open(identity)
-                    && let Err(error) = self.watch.add(identity, pidfd)
-                {
-                    debug!(
-                        "the end of pid {member}, which a program left behind, will not be noticed: {error}"
-                    );
-                }
+        if killmode == Some(KillMode::Process) {
+            return false;
+        }
+        // Its parent may take its time to reap it, and until then its group seems to exist.
+        let members = self.family.note_foreign_group(id, leader);
+        for member in &members {
+            if let Ok(identity) = search::identity_of(*member)
+                && let Ok(Some(pidfd)) = watch::open(identity)
+                && let Err(error) = self.watch.add(identity, pidfd)
+            {
+                debug!("the end of pid {member}, which a program left behind, will not be noticed: {error}");
             }
         }
-        self.handle_exit(id, pid, exit, None, now);
+        !members.is_empty()
     }
 
     fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::{
     config::{KillMode, StopSignal, shlex},
+    journal::record::Child,
     os::{family, search, signal},
     process::Pid,
     supervisor::{ProcessId, Supervisor},
@@ -197,6 +198,28 @@ impl Family {
     fn is_known_stray(&self, pid: Pid) -> bool {
         self.of.values().any(|remains| remains.strays.contains(&pid))
     }
+}
+
+/// Whether the process group with the number of `child`, a main process of the program `name` (group and name) that
+/// ended while nobody watched, still is its own. The kernel keeps the number of a group from being a pid again, but the
+/// group may have ended too.
+pub(super) fn is_group_of(child: Child, name: (&str, &str)) -> bool {
+    let leader = Pid::from_raw(child.identity.pid);
+    match search::identity_of(leader) {
+        // Not reaped yet, or another's number by now.
+        Ok(identity) => identity == child.identity,
+        // One member that can be told is enough.
+        Err(_) => search::members_of_group(leader)
+            .into_iter()
+            .any(|member| search::holds_any(member, child.pipes) || has_marks(member, name)),
+    }
+}
+
+fn has_marks(pid: Pid, (group, name): (&str, &str)) -> bool {
+    let Ok(environ) = family::environ_of(pid) else { return false };
+    let is =
+        |mark: &str, value: &str| environ.get(mark).is_some_and(|found| found.as_bytes() == value.as_bytes());
+    is(MARKS[0], group) && is(MARKS[1], name)
 }
 
 fn note_refusal(pid: Pid, sent: Result<(), signal::SignalError>) {

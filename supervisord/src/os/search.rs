@@ -47,8 +47,8 @@ pub fn identity_of(pid: Pid) -> io::Result<Identity> {
 }
 
 /// Opens our end of a pipe that the process `pid` holds, in non-blocking mode. It is looked for at the descriptor
-/// `usual` first, then at its others, then at those of the other members of its process group and session, for the
-/// program may have closed or redirected it. None if nobody holds it: then nobody can use it any more.
+/// `usual` first, then at its others, then at those of its children and of the other members of its process group, for
+/// the program may have closed or redirected it. None if nobody holds it: then nobody can use it any more.
 pub fn reopen(pid: Pid, pipe: PipeId, usual: i32, end: End) -> Option<OwnedFd> {
     let usual = PathBuf::from(format!("/proc/{pid}/fd/{usual}"));
     open_if(&usual, pipe, end)
@@ -75,15 +75,30 @@ fn open_if(path: &Path, pipe: PipeId, end: End) -> Option<OwnedFd> {
     (file.metadata().ok()?.ino() == pipe.0).then(|| file.into())
 }
 
+/// Whether the descriptors of a process can be seen.
+///
+/// # Errors
+/// Why not: it has other rights than we, or hides itself.
+pub fn look_into(pid: Pid) -> io::Result<()> {
+    fs::read_dir(format!("/proc/{pid}/fd")).map(|_| ())
+}
+
+/// Whether a process holds one of these pipes.
+pub fn holds_any(pid: Pid, pipes: Pipes) -> bool {
+    let wanted = [pipes.stdin, pipes.stdout, pipes.stderr].into_iter().flatten();
+    !holdings(pid, &wanted.map(|pipe| (pipe, 0)).collect()).is_empty()
+}
+
 fn pipe_at(path: &Path) -> Option<PipeId> {
     let target = fs::read_link(path).ok()?;
     let number = target.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?;
     number.parse().ok().map(PipeId)
 }
 
-/// Other processes of the same process group or session.
+/// Other processes of the same process group, and its children.
 fn relatives_of(pid: Pid) -> Vec<Pid> {
-    let Ok(own) = family::stat_of(pid) else { return Vec::new() };
+    // Of one that was reaped the group may be left.
+    let Ok(own) = family::stat_of(pid) else { return members_of_group(pid) };
     // Programs share our session unless they have left it: the group is theirs alone.
     let is_relative = |other: &Pid| {
         *other != pid

@@ -260,14 +260,20 @@ impl Supervisor {
 
     /// Puts a process that another daemon has left in the place of one that was just added, and records how its child
     /// has ended meanwhile, if it has.
-    pub fn restore(&mut self, id: ProcessId, memory: &Memory, ended: Option<Exit>, at: (Timeline, Moment)) {
+    pub fn restore(
+        &mut self,
+        id: ProcessId,
+        memory: &Memory,
+        ended: Option<(Exit, Aftermath)>,
+        at: (Timeline, Moment),
+    ) {
         let (timeline, now) = at;
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.process = Process::restored(Arc::clone(entry.process.config()), memory, timeline);
         match (entry.process.pid(), ended) {
             // Its pid may be another's by now.
-            (Some(_), Some(exit)) => {
-                self.with(id, now, |process| process.handle_exit(exit, Aftermath::default(), now));
+            (Some(_), Some((exit, aftermath))) => {
+                self.with(id, now, |process| process.handle_exit(exit, aftermath, now));
             }
             (Some(pid), None) => {
                 self.by_pid.insert(pid, id);

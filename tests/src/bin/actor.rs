@@ -16,6 +16,7 @@
 //! | `flood=BYTES` | so many bytes without a line end |
 //! | `copy=FILE` | the bytes of FILE on stdout |
 //! | `close-stdout`, `close-stderr` | closes the descriptor |
+//! | `non-dumpable` | hides its descriptors and its memory from all but root, as a program that was given privileges |
 //! | `ignore=TERM,HUP` | these signals stay pending for ever |
 //! | `wait-signal=TERM,INT` | until one of them arrives; prints its name on stdout |
 //! | `wait-line` | until a line arrives on stdin; prints it on stdout |
@@ -51,7 +52,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{SigSet, Signal, raise},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal, raise},
+    },
     unistd,
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -99,6 +103,7 @@ impl Actor {
             "dump" => dump(value)?,
             "close-stdout" => unistd::close(1)?,
             "close-stderr" => unistd::close(2)?,
+            "non-dumpable" => prctl::set_dumpable(false)?,
             "ignore" => signals(value)?.thread_block()?,
             "wait-signal" => wait_signal(value)?,
             "gate" => drop(File::open(value)?),
