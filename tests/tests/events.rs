@@ -569,3 +569,30 @@ stdout_events_enabled=true
     let expected: String = (1..=200_000).map(|line| format!("line {line}\n")).collect();
     assert!(all == expected, "{} of {} bytes", all.len(), expected.len());
 }
+
+#[test]
+fn capture_mode_finds_its_place_again_after_the_death_of_the_daemon() {
+    let mut daemon = Daemon::prepare(&format!(
+        "{}[program:a]
+command=bash -c 'printf \"log1<!--XSUPERVISOR:BEGIN-->half\"; $ACTOR gate=$DIR/gate; printf \
+         \" rest<!--XSUPERVISOR:END-->log2<!--XSUPERVISOR:BEGIN-->whole<!--XSUPERVISOR:END-->log3\"; sleep 1000'
+startsecs=0
+stdout_logfile=$DIR/a.out
+stdout_capture_maxbytes=1KB
+",
+        recorder("PROCESS_COMMUNICATION")
+    ));
+    daemon.launch(&[]);
+    daemon.until_file("a.out", "log1");
+    let pid = daemon.process_pid("a");
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    daemon.launch(&[]);
+    assert_eq!(daemon.process_pid("a"), pid);
+    daemon.open_gate();
+    let message = until_recorded(&daemon, "PROCESS_COMMUNICATION_STDOUT", "processname:a ");
+    assert!(message.ends_with("\nwhole"), "{message}");
+    // Of the message that was under way nobody knows the beginning any more; the rest is not withheld.
+    daemon.until_file("a.out", "log3");
+    assert_eq!(daemon.read("a.out"), "log1 rest<!--XSUPERVISOR:END-->log2log3");
+}

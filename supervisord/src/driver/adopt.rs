@@ -86,6 +86,7 @@ impl Driver {
         let Adopted { record, bond, stdout, stderr, stdin } = adopted;
         let memory = memory_of(&record);
         let ended = bond.exit();
+        let had_child = record.child.is_some();
         let child = record.child.filter(|_| ended.is_none());
         let remains = ended.is_some() && record.child.is_some_and(|child| self.note_orphans(id, child));
         if let Some(unit) = self.units.get_mut(&id) {
@@ -107,8 +108,9 @@ impl Driver {
         let ended = ended.map(|exit| (exit, Aftermath { remains, diagnosis: None }));
         self.supervisor.restore(id, &memory, ended, (timeline, now));
         let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
-        // What a listener and a dead daemon have said to each other last is not known.
-        self.settings_of(id) == Some(record.settings) && !(is_listener && child.is_some())
+        // What a listener and a dead daemon have said to each other last is not known; if it has ended, it did so for
+        // want of a daemon, whatever its exit status.
+        self.settings_of(id) == Some(record.settings) && !(is_listener && had_child)
     }
 
     /// Reads on what a process writes.
@@ -163,9 +165,9 @@ impl Driver {
     /// The settings have changed while no daemon ran: as an update would treat it. Likewise a listener.
     fn catch_up(&mut self, id: ProcessId, now: Moment) {
         let Some(process) = self.supervisor.process(id) else { return };
-        let is_wanted = process.is_wanted() && (process.pid().is_some() || process.config().autostart);
-        if is_wanted {
-            let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
+        let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
+        let is_up = process.pid().is_some() || process.config().autostart || is_listener;
+        if process.is_wanted() && is_up {
             let why = if is_listener { "it is an event listener" } else { "its settings have changed" };
             info!("{}: {why}, so it is restarted", self.name_of(id));
             self.supervisor.renew(id, now);
