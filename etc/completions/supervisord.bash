@@ -23,7 +23,7 @@ _supervisord() {
 
     case "${cmd}" in
         supervisord)
-            opts="-c -n -s -h -v -u -m -d -l -y -z -e -j -i -q -k -a -t --configuration --nodaemon --silent --help --version --user --umask --directory --logfile --logfile_maxbytes --logfile_backups --loglevel --pidfile --identifier --childlogdir --nocleanup --minfds --strip_ansi --minprocs --profile_options --check --strict --dump-config"
+            opts="-c -n -s -h -v -u -m -d -l -y -z -e -j -i -q -k -a -t --configuration --nodaemon --silent --help --version --user --umask --directory --logfile --logfile_maxbytes --logfile_backups --loglevel --pidfile --identifier --childlogdir --nocleanup --minfds --strip_ansi --minprocs --profile_options --check --strict --dump-config --take-over"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +213,10 @@ _supervisord() {
                     ;;
                 --dump-config)
                     COMPREPLY=($(compgen -W "json" -- "${cur}"))
+                    return 0
+                    ;;
+                --take-over)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

@@ -19,6 +19,7 @@ complete -c supervisord -s a -l minfds -d 'file descriptors that must be availab
 complete -c supervisord -l minprocs -d 'processes that must be available (default 200)' -r
 complete -c supervisord -l profile_options -d 'accepted for compatibility, without effect' -r
 complete -c supervisord -l dump-config -d 'print the effective configuration and exit' -r -f -a "json\t''"
+complete -c supervisord -l take-over -d 'take the place of the supervisord that runs, or of the one at SERVERURL; its programs run on' -r
 complete -c supervisord -s n -l nodaemon -d 'stay in the foreground (as nodaemon=true)'
 complete -c supervisord -s s -l silent -d 'in the foreground, write no log to stdout (as silent=true)'
 complete -c supervisord -s h -l help -d 'print this text and exit'

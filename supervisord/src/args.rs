@@ -14,6 +14,7 @@ use crate::config::{
     parse::{self, Machine},
     python::{abspath, repr},
 };
+use crate::takeover::client::Server;
 use table::{Id, Name, OPTIONS, Opt, Setting};
 
 pub use table::command;
@@ -54,6 +55,8 @@ pub struct Args {
     pub handover_format: String,
     /// Whether warnings about the configuration are errors.
     pub strict: bool,
+    /// The running daemon whose place is to be taken, if one's is.
+    pub take_over: Option<TakeOver>,
     /// How children are created; `None` = as the kernel allows.
     pub spawn_method: Option<SpawnMethod>,
 }
@@ -69,6 +72,15 @@ pub enum Task {
     DumpConfig,
     /// Say whether the state on standard input can be taken over.
     CheckHandover,
+}
+
+/// Whose place is to be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakeOver {
+    /// That of the daemon which the configuration leads to.
+    Configured,
+    /// That of the daemon at this URL.
+    At(String),
 }
 
 /// How children are created.
@@ -136,6 +148,7 @@ impl Args {
             task: Task::Supervise,
             handover_format: String::new(),
             strict: false,
+            take_over: None,
             spawn_method: None,
         }
     }
@@ -143,7 +156,7 @@ impl Args {
     /// Obeys one option.
     fn set(&mut self, found: &getopt::Found<'_>, surroundings: &Surroundings<'_>) -> Result<(), UsageError> {
         match found.option.id {
-            Id::Configuration => self.configuration = Some(PathBuf::from(found.value)),
+            Id::Configuration => self.configuration = Some(PathBuf::from(found.text())),
             Id::Setting(setting) => self.override_setting(setting, found, surroundings)?,
             Id::Check => self.task = Task::Check,
             Id::Strict => self.strict = true,
@@ -153,7 +166,17 @@ impl Args {
             }
             Id::CheckHandover => {
                 self.task = Task::CheckHandover;
-                self.handover_format = found.value.to_owned();
+                self.handover_format = found.text().to_owned();
+            }
+            Id::TakeOver => {
+                self.take_over = Some(match found.value {
+                    None => TakeOver::Configured,
+                    Some(url) => {
+                        // Only its form is looked at.
+                        Server::new(url, None, None).map_err(|error| invalid(found, &error.to_string()))?;
+                        TakeOver::At(url.to_owned())
+                    }
+                });
             }
             Id::SpawnMethod => {
                 let method = one_of(found, &["clone", "fork"])?;
@@ -172,7 +195,7 @@ impl Args {
         Surroundings { machine, cwd }: &Surroundings<'_>,
     ) -> Result<(), UsageError> {
         let over = &mut self.overrides;
-        let (text, machine) = (found.value, *machine);
+        let (text, machine) = (found.text(), *machine);
         let invalid = |problem: String| invalid(found, &problem);
         let absolute = |path: String| PathBuf::from(abspath(cwd, &path));
         match setting {
@@ -227,6 +250,7 @@ fn page(found: &getopt::Found<'_>, argv0: &str) -> Result<Option<String>, UsageE
         | Id::Check
         | Id::Strict
         | Id::DumpConfig
+        | Id::TakeOver
         | Id::SpawnMethod
         | Id::CheckHandover => Ok(None),
     }
@@ -236,13 +260,13 @@ fn page(found: &getopt::Found<'_>, argv0: &str) -> Result<Option<String>, UsageE
 fn one_of(found: &getopt::Found<'_>, allowed: &[&str]) -> Result<usize, UsageError> {
     allowed
         .iter()
-        .position(|word| *word == found.value)
+        .position(|word| *word == found.text())
         .ok_or_else(|| invalid(found, &format!("expected {}", allowed.join(" or "))))
 }
 
 /// Supervisor's words for a value that is not accepted.
 fn invalid(found: &getopt::Found<'_>, problem: &str) -> UsageError {
-    UsageError(format!("invalid value for {} {}: {problem}", found.spelling, repr(found.value)))
+    UsageError(format!("invalid value for {} {}: {problem}", found.spelling, repr(found.text())))
 }
 
 /// The manual page in roff.

@@ -18,7 +18,7 @@ use daemonize::{Daemonize, Outcome, Stdio};
 use nix::{
     fcntl::OFlag,
     sys::stat::{Mode, umask},
-    unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2},
+    unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2},
 };
 use rustix::fs::{FlockOperation, flock};
 
@@ -230,6 +230,23 @@ impl Pidfile {
         }
     }
 
+    /// Makes sure that the pidfile will be free when the process `owner` has ended. Changes nothing.
+    ///
+    /// # Errors
+    /// [`PidfileError::Held`] when yet another daemon holds it.
+    pub fn check_held_by(path: &Path, owner: Pid) -> Result<(), PidfileError> {
+        // What cannot be opened is nobody's; whether it can be written is said when it is.
+        let Ok(file) = File::open(path) else { return Ok(()) };
+        let is_locked =
+            flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK);
+        match read_pid(&file) {
+            pid if is_locked && pid != u32::try_from(owner.as_raw()).ok() => {
+                Err(PidfileError::Held { path: path.to_owned(), pid })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Goes on with the pidfile, and its lock, of the image of this daemon before this one.
     pub fn inherited(path: PathBuf, file: OwnedFd) -> Self {
         Self { path, file: file.into() }
@@ -350,6 +367,22 @@ mod tests {
             )
         );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{pid}\n"));
+    }
+
+    #[test]
+    fn pidfile_that_will_be_free_is_told_from_one_of_a_third_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d.pid");
+        let (this, other) = (Pid::this(), Pid::from_raw(1));
+        Pidfile::check_held_by(&path, other).unwrap();
+        std::fs::write(&path, "4711\n").unwrap();
+        // As Supervisor leaves it: not locked, whatever it says.
+        Pidfile::check_held_by(&path, other).unwrap();
+        let held = Pidfile::acquire(&path).unwrap();
+        Pidfile::check_held_by(&path, this).unwrap();
+        let error = Pidfile::check_held_by(&path, other).unwrap_err();
+        assert!(matches!(error, PidfileError::Held { .. }), "{error}");
+        drop(held);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! is locked before anything is touched that a living daemon may use, so a second daemon of the same configuration
 //! leaves the first one's logs, sockets and pidfile alone.
 
+mod takeover;
+
 use std::{
     collections::BTreeSet,
     env, io,
@@ -11,6 +13,8 @@ use std::{
 };
 
 use nix::sys::stat::{Mode, umask};
+
+pub use takeover::commit;
 
 use crate::{
     api::{Endpoint, Listener},
@@ -27,10 +31,12 @@ use crate::{
         limits::{self, Limit, Raised},
         listen::{self, Access, ListenError, SocketFile},
         search,
+        spawn::OpenFiles,
         users::{self, UserError},
     },
     output::auto,
     signals::Signals,
+    takeover::{TakeOver, TakeOverError},
 };
 
 /// A daemon whose start has succeeded, but for saying so.
@@ -60,6 +66,10 @@ pub struct Start {
     pub detached: bool,
     /// The image of this daemon before this one, whose programs are to go on. Signals are held until they do.
     pub predecessor: Option<Handover>,
+    /// A daemon that stands still and whose place is taken by [`commit`].
+    pub old: Option<TakeOver>,
+    /// The limit of open files that programs get, if that is not the one this process has.
+    pub open_files: Option<OpenFiles>,
 }
 
 /// The journal as it was found.
@@ -127,6 +137,9 @@ pub enum StartError {
     /// The daemon is replaced in place and would become another user.
     #[error("{0}")]
     OtherUser(String),
+    /// Nothing is taken over from a running daemon.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The loop cannot begin.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -136,7 +149,9 @@ impl StartError {
     /// The exit status, as Supervisor's.
     pub fn status(&self) -> u8 {
         match self {
-            Self::User(_) | Self::Pidfile(_) | Self::Listen(_) | Self::OtherUser(_) => USAGE_STATUS,
+            Self::User(_) | Self::Pidfile(_) | Self::Listen(_) | Self::OtherUser(_) | Self::TakeOver(_) => {
+                USAGE_STATUS
+            }
             Self::Log(_) | Self::Runtime(_) | Self::Signals(_) | Self::Driver(_) => 1,
         }
     }
@@ -175,28 +190,27 @@ pub fn prepare(
     (ready, origin): (&mut ReadySignal, Origin),
 ) -> Result<Start, StartError> {
     let config = &loaded.config;
+    // First: whoever becomes another user may not do it any more.
+    let mut old = args.take_over.as_ref().map(|whose| TakeOver::begin(&loaded, whose)).transpose()?;
     become_user(&config.daemon, &mut backlog)?;
     raise_limits(&config.daemon, &mut backlog);
     let log = ActivityLog::open(&config.daemon)?;
     log.install()?;
     // Whoever reads the pidfile may send us SIGHUP at once, which would end us without a handler.
     let signals = Signals::install().map_err(StartError::Signals)?;
-    // Before the first line is written: the log may be that of a living daemon.
-    let pidfile = Pidfile::acquire(&config.daemon.pidfile);
-    if let Err(held @ PidfileError::Held { .. }) = pidfile {
-        return Err(held.into());
-    }
-    backlog.emit();
-    let pidfile = pidfile.inspect_err(|error| crit!("{error}")).ok();
-    let journal = open_journal(&config.daemon);
-    if !config.daemon.nocleanup {
-        let records = journal.found.records.values();
-        clean_up_logs(
-            &config.daemon,
-            &records.flat_map(|record| record.logs.iter().flatten().cloned()).collect(),
-        );
-    }
-    let (endpoints, socket_files) = open_servers(&config.servers)?;
+    let (pidfile, journal) = match &old {
+        None => claim(&config.daemon, backlog)?,
+        Some(old) => {
+            Pidfile::check_held_by(&config.daemon.pidfile, old.pid())?;
+            backlog.emit();
+            (None, OpenJournal::default())
+        }
+    };
+    let (endpoints, socket_files) = match &mut old {
+        None => open_servers(&config.servers)?,
+        Some(old) => takeover::take_servers(&config.servers, old)?,
+    };
+    let open_files = old.as_ref().and_then(|old| takeover::open_files(old, &config.daemon));
     let detached = ready.launcher.is_detached();
     if detached {
         tracing::info!("daemonizing the supervisord process");
@@ -218,7 +232,26 @@ pub fn prepare(
         origin,
         detached,
         predecessor: None,
+        old,
+        open_files,
     })
+}
+
+/// Takes pidfile and journal, and removes what nobody needs any more.
+fn claim(config: &DaemonConfig, backlog: Backlog) -> Result<(Option<Pidfile>, OpenJournal), PidfileError> {
+    // Before the first line is written: the log may be that of a living daemon.
+    let pidfile = match Pidfile::acquire(&config.pidfile) {
+        Err(held @ PidfileError::Held { .. }) => return Err(held),
+        pidfile => pidfile,
+    };
+    backlog.emit();
+    let pidfile = pidfile.inspect_err(|error| crit!("{error}")).ok();
+    let journal = open_journal(config);
+    if !config.nocleanup {
+        let records = journal.found.records.values();
+        clean_up_logs(config, &records.flat_map(|record| record.logs.iter().flatten().cloned()).collect());
+    }
+    Ok((pidfile, journal))
 }
 
 /// The same for a daemon that was replaced in place: user, log, pidfile and sockets are there already. `predecessor` is
@@ -263,6 +296,8 @@ pub fn succeed(
         origin,
         detached,
         predecessor: predecessor.take(),
+        old: None,
+        open_files: None,
     })
 }
 

@@ -13,8 +13,15 @@ pub(super) struct Found<'a> {
     pub(super) option: &'static Opt,
     /// Its name in messages: `-c`, or `--configuration` also when it was abbreviated.
     pub(super) spelling: String,
-    /// Its argument; empty for a flag.
-    pub(super) value: &'a str,
+    /// Its argument; `None` where there is none.
+    pub(super) value: Option<&'a str>,
+}
+
+impl<'a> Found<'a> {
+    /// Its argument; empty where there is none.
+    pub(super) fn text(&self) -> &'a str {
+        self.value.unwrap_or_default()
+    }
 }
 
 /// Splits `args` (without the program's name) into options and the remaining words.
@@ -55,14 +62,16 @@ fn split_long<'a>(
     };
     let option = find_long(table, name)?;
     let value = match (option.argument.is_some(), inline) {
-        (true, Some(value)) => value,
+        (true, Some(value)) => Some(value),
+        (true, None) if option.optional => None,
         (true, None) => {
-            next(rest).ok_or_else(|| format!("option --{} requires argument", option.name.long_text()))?
+            let value = next(rest);
+            Some(value.ok_or_else(|| format!("option --{} requires argument", option.name.long_text()))?)
         }
         (false, Some(_)) => {
             return Err(format!("option --{} must not have an argument", option.name.long_text()));
         }
-        (false, None) => "",
+        (false, None) => None,
     };
     Ok(Found { option, spelling: format!("--{}", option.name.long_text()), value })
 }
@@ -101,11 +110,11 @@ fn split_short<'a>(
             .find(|option| option.name.short() == Some(letter))
             .ok_or_else(|| format!("option -{letter} not recognized"))?;
         let value = if option.argument.is_none() {
-            ""
+            None
         } else if chars.as_str().is_empty() {
-            next(rest).ok_or_else(|| format!("option -{letter} requires argument"))?
+            Some(next(rest).ok_or_else(|| format!("option -{letter} requires argument"))?)
         } else {
-            std::mem::replace(&mut chars, "".chars()).as_str()
+            Some(std::mem::replace(&mut chars, "".chars()).as_str())
         };
         found.push(Found { option, spelling: format!("-{letter}"), value });
     }

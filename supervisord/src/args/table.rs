@@ -33,6 +33,8 @@ pub(super) enum Id {
     Strict,
     /// Prints the effective configuration.
     DumpConfig,
+    /// Takes the place of a running daemon.
+    TakeOver,
     /// How children are created.
     SpawnMethod,
     /// Answers whether this binary can take over from a running daemon.
@@ -89,6 +91,8 @@ pub(super) struct Opt {
     pub(super) name: Name,
     /// The name of its argument in the help text; `None` for a flag.
     pub(super) argument: Option<&'static str>,
+    /// Whether it may come without its argument: that is then part of the same word, behind `=`.
+    pub(super) optional: bool,
     /// Whether Supervisor does not have it.
     pub(super) extension: bool,
     /// Whether the help text leaves it out.
@@ -99,12 +103,17 @@ pub(super) struct Opt {
 
 /// An option of Supervisor.
 const fn option(id: Id, name: Name, argument: Option<&'static str>, help: &'static str) -> Opt {
-    Opt { id, name, argument, extension: false, hidden: false, help }
+    Opt { id, name, argument, optional: false, extension: false, hidden: false, help }
 }
 
 /// An option that Supervisor does not have.
 const fn extension(id: Id, name: &'static str, argument: Option<&'static str>, help: &'static str) -> Opt {
-    Opt { id, name: Name::Long(name), argument, extension: true, hidden: false, help }
+    Opt { extension: true, ..option(id, Name::Long(name), argument, help) }
+}
+
+/// The same, with or without its argument.
+const fn optional(option: Opt) -> Opt {
+    Opt { optional: true, ..option }
 }
 
 /// The same, left out of the help text.
@@ -218,6 +227,12 @@ pub(super) static OPTIONS: &[Opt] = &[
     extension(Id::Check, "check", None, "validate the configuration, print every problem and exit"),
     extension(Id::Strict, "strict", None, "count warnings about the configuration as errors"),
     extension(Id::DumpConfig, "dump-config", Some("json"), "print the effective configuration and exit"),
+    optional(extension(
+        Id::TakeOver,
+        "take-over",
+        Some("SERVERURL"),
+        "take the place of the supervisord that runs, or of the one at SERVERURL; its programs run on",
+    )),
     hidden(extension(Id::SpawnMethod, "spawn-method", Some("METHOD"), "create children with clone or fork")),
     hidden(extension(
         Id::CheckHandover,
@@ -241,6 +256,7 @@ pub(super) fn help(argv0: &str) -> String {
     );
     for option in OPTIONS.iter().filter(|option| !option.hidden) {
         let argument = match option.argument {
+            Some(argument) if option.optional => format!("[={argument}]"),
             Some(argument) if option.extension => format!("={argument}"),
             Some(argument) => format!(" {argument}"),
             None => String::new(),
@@ -281,6 +297,7 @@ fn argument(option: &'static Opt) -> clap::Arg {
     };
     let Some(value) = option.argument else { return arg.action(clap::ArgAction::SetTrue) };
     let arg = arg.value_name(value).action(clap::ArgAction::Set);
+    let arg = if option.optional { arg.num_args(0..=1).require_equals(true) } else { arg };
     match value {
         "FILENAME" => arg.value_hint(clap::ValueHint::FilePath),
         "DIRECTORY" => arg.value_hint(clap::ValueHint::DirPath),

@@ -203,6 +203,32 @@ fn own_options_name_what_is_allowed() {
 }
 
 #[test]
+fn an_optional_value_is_taken_from_the_same_word_only() {
+    for (words, expected) in [
+        (&["--take-over"][..], TakeOver::Configured),
+        (&["--take", "-n"], TakeOver::Configured),
+        (&["--take-over=unix:///run/s.sock"], TakeOver::At("unix:///run/s.sock".to_owned())),
+        (&["--take=http://localhost:9001", "-n"], TakeOver::At("http://localhost:9001".to_owned())),
+    ] {
+        let Ok(Invocation::Run(args)) = run(words) else { panic!("{words:?} refused") };
+        assert_eq!(args.take_over, Some(expected), "{words:?}");
+    }
+    for (word, value) in [("--take-over=", "''"), ("--take=/run/s.sock", "'/run/s.sock'")] {
+        let expected =
+            format!("invalid value for --take-over {value}: expected unix:///path or http://host:port");
+        assert_eq!(run(&[word]), Err(expected));
+    }
+    assert_eq!(
+        run(&["--take-over", "http://localhost:9001"]),
+        Err("positional arguments are not supported: ['http://localhost:9001']".to_owned())
+    );
+    assert_eq!(
+        run(&["--take-over", "--take-over=http://h:1"]),
+        Err("conflicting command line option '--take-over'".to_owned())
+    );
+}
+
+#[test]
 fn completions_and_manual_page_are_made_from_the_same_table() {
     let Ok(Invocation::Print(script)) = run(&["--completions=bash"]) else { panic!("refused") };
     assert!(script.contains("--logfile_maxbytes"));

@@ -7,11 +7,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use tracing::{info, warn};
 
-use super::Driver;
+use super::{Driver, sockets::SocketKey};
 use crate::{
     clock::{Moment, Timeline},
     config::diff,
     journal::record::{Identity, Record},
+    output::{LogId, LogSpec},
     process::{Aftermath, Exit, Memory, Pid},
     request::Channel,
     supervisor::ProcessId,
@@ -107,10 +108,21 @@ impl Driver {
         }
         let ended = ended.map(|exit| (exit, Aftermath { remains, diagnosis: None }));
         self.supervisor.restore(id, &memory, ended, (timeline, now));
+        self.hold_socket(id);
         let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
         // What a listener and a dead daemon have said to each other last is not known; if it has ended, it did so for
         // want of a daemon, whatever its exit status.
         self.settings_of(id) == Some(record.settings) && !(is_listener && had_child)
+    }
+
+    /// A process that does not rest holds the listening socket of its program, if that was taken over.
+    fn hold_socket(&mut self, id: ProcessId) {
+        let Some(process) = self.supervisor.process(id) else { return };
+        if let Some(fastcgi) = &process.config().fastcgi
+            && !process.is_at_rest()
+        {
+            self.sockets.hold(id, &SocketKey::new(&process.config().program, fastcgi));
+        }
     }
 
     /// Reads on what a process writes.
@@ -122,7 +134,11 @@ impl Driver {
                 Channel::Stdout => unit.wanted_stdout,
                 Channel::Stderr => unit.wanted_stderr,
             };
-            let (Some(pipe), Some(log)) = (pipe, unit.log(channel)) else { continue };
+            let Some(pipe) = pipe else { continue };
+            let (log, goes_nowhere) = match self.log_for(id, channel) {
+                Some(log) => (log, false),
+                None => (self.output.add_log(LogSpec::default()), true),
+            };
             // A log that cannot be opened now is said and tried again with the first output.
             let _ = self.output.open(log);
             match self.output.attach_tapped(pipe, log, wanted) {
@@ -136,7 +152,20 @@ impl Driver {
                 }
                 Err(error) => warn!("cannot watch the output of '{}': {error}", record.name),
             }
+            if goes_nowhere {
+                // It lasts as long as the pipe.
+                self.output.remove_log(log);
+            }
         }
+    }
+
+    /// Where the output of a process goes that was made with other settings, perhaps: what it has a pipe for is read, for
+    /// else it would end when it writes.
+    fn log_for(&self, id: ProcessId, channel: Channel) -> Option<LogId> {
+        let unit = self.units.get(&id)?;
+        let is_redirected =
+            self.supervisor.process(id).is_some_and(|process| process.config().redirect_stderr);
+        unit.log(if is_redirected { Channel::Stdout } else { channel })
     }
 
     /// Watches the main process of an adopted one, and says that it goes on.
@@ -149,6 +178,7 @@ impl Driver {
                     child.adopted.get_or_insert(now.unix.as_secs());
                 }
                 self.watch_foreign(identity, pidfd);
+                self.guard(id, Pid::from_raw(identity.pid));
                 info!("adopted: '{}' with pid {}", self.name_of(id), identity.pid);
             }
             Bond::Ours | Bond::None | Bond::Ended(_) => {}

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::{
     Driver,
     adopt::{Adopted, Bond},
+    estate::{self, Grips},
     update,
 };
 use crate::{
@@ -38,11 +39,14 @@ use crate::{
     process::Exit,
     request::Channel,
     supervisor::ProcessId,
+    takeover::Estate,
 };
 
 impl Driver {
-    /// Activates all groups, takes over what an earlier daemon has left, and starts the rest.
-    pub(super) fn inherit(&mut self, now: Moment) {
+    /// Activates all groups, takes over what an earlier daemon has left (as `estate` if it has just been ended, else in the
+    /// journal), and starts the rest.
+    pub(super) fn inherit(&mut self, estate: Option<Estate>, now: Moment) {
+        let mut grips = estate.map(|estate| self.take_estate(estate, now)).unwrap_or_default();
         self.events.pools.set_server(&self.available.daemon.identifier);
         let groups = self.available.groups.clone();
         let names: Vec<String> = groups.iter().map(|group| group.name.clone()).collect();
@@ -61,8 +65,10 @@ impl Driver {
         }
         let restored: BTreeSet<ProcessId> =
             records.iter().filter_map(|record| self.supervisor.find(&record.group, &record.name)).collect();
-        let adopted = self.look_for(records, now);
+        self.take_sockets(&mut grips);
+        let adopted = self.look_for(records, &mut grips, now);
         let gone = self.adopt(adopted, now);
+        self.settle_estate();
         for name in names {
             self.autostart_but(&restored, &name, now);
         }
@@ -90,9 +96,13 @@ impl Driver {
     }
 
     /// Finds out what is left of each recorded process.
-    fn look_for(&self, mut records: Vec<Record>, now: Moment) -> Vec<Adopted> {
+    fn look_for(&self, mut records: Vec<Record>, grips: &mut Grips, now: Moment) -> Vec<Adopted> {
         self.find_newborn(&mut records, now);
-        records.into_iter().map(look_for_one).collect()
+        let find = |record: Record| match grips.remove(&(record.group.clone(), record.name.clone())) {
+            Some(grip) => estate::adopted(record, grip),
+            None => look_for_one(record),
+        };
+        records.into_iter().map(find).collect()
     }
 
     /// Completes records of spawns that nobody lived to see the end of.
@@ -117,7 +127,7 @@ impl Driver {
             record.life = Life::Starting(Due(u64::try_from(up_at.as_nanos()).unwrap_or(u64::MAX)));
             record.past.spawns += 1;
             record.past.exit = None;
-            record.child = Some(Child { identity, pipes, adopted: None });
+            record.child = Some(Child { identity, pipes, adopted: None, only_writes: false });
         }
     }
 

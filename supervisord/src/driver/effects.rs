@@ -114,6 +114,7 @@ impl Driver {
             identity,
             pipes: launched.pipes,
             adopted: None,
+            only_writes: false,
         });
         self.events.pools.handle_spawned(id);
         for (stream, channel) in sources {

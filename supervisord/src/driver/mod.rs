@@ -9,6 +9,7 @@ mod command;
 mod crash;
 mod echo;
 mod effects;
+mod estate;
 mod events;
 mod exits;
 mod family;
@@ -73,8 +74,9 @@ use crate::{
     output::Output,
     request::{Handle, Reason, Request},
     signals::{DaemonSignal, Signals},
-    startup::{ReadySignal, SocketFiles, Start, StartError},
+    startup::{self, ReadySignal, SocketFiles, Start, StartError},
     supervisor::{Mode, ProcessId, Supervisor},
+    takeover::Estate,
 };
 
 /// Requests that are answered before the loop looks at anything else.
@@ -182,15 +184,19 @@ pub async fn run(mut start: Start) -> ExitCode {
     let mut ready = std::mem::take(&mut start.ready);
     let argv0 = start.args.argv0.clone();
     let predecessor = start.predecessor.take();
-    let plumbing = Plumbing::new(&start);
+    let plumbing = Plumbing::new(&mut start);
     if let (Err(error), Some(predecessor)) = (&plumbing, &predecessor) {
         // While nothing of the start has been given up. Comes back only when there is no way back.
         give_up(predecessor, &error.to_string());
     }
-    match plumbing.and_then(|plumbing| Driver::new(start, plumbing)) {
-        Ok(mut driver) => {
+    let begun = plumbing.map_err(StartError::Driver).and_then(|plumbing| {
+        let estate = startup::commit(&mut start)?;
+        Ok((Driver::new(start, plumbing), estate))
+    });
+    match begun {
+        Ok((mut driver, estate)) => {
             let now = clock::now();
-            driver.begin(predecessor, now);
+            driver.begin(predecessor, estate, now);
             ready.ready();
             driver.ready = ready;
             memory::give_back();
@@ -199,7 +205,6 @@ pub async fn run(mut start: Start) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let error = StartError::Driver(error);
             ready.failed(&error, &argv0);
             ExitCode::from(error.status())
         }
@@ -225,6 +230,7 @@ struct Plumbing {
     handle: Handle,
     requests: mpsc::Receiver<Request>,
     routers: Routers,
+    servers: Servers,
     launcher: Launcher,
     output: Output,
     watch: Watch,
@@ -232,7 +238,7 @@ struct Plumbing {
 }
 
 impl Plumbing {
-    fn new(start: &Start) -> Result<Self, DriverError> {
+    fn new(start: &mut Start) -> Result<Self, DriverError> {
         let system = |what| move |error| DriverError::System { what, error };
         let (handle, requests) = Handle::new();
         let upgrades = Upgrades::default();
@@ -240,20 +246,23 @@ impl Plumbing {
         let service = supervisor_proto::v1::supervisor_server::SupervisorServer::new(service);
         let (grpc, _health) = api::grpc_router(tonic::service::Routes::new(service))?;
         let routers = Routers { grpc, http: api::http_router(handle.clone()) };
-        let launcher = Launcher::new(spawner(start.args.spawn_method), &start.loaded.config)
+        let mut launcher = Launcher::new(spawner(start.args.spawn_method), &start.loaded.config)
             .map_err(system("open /dev/null"))?;
+        if let Some(limit) = start.open_files {
+            launcher.set_open_files(limit);
+        }
         let output = Output::new().map_err(system("make an epoll instance"))?;
         let watch = Watch::new().map_err(system("make an epoll instance"))?;
-        Ok(Self { handle, requests, routers, launcher, output, watch, upgrades })
+        let endpoints = std::mem::take(&mut start.endpoints);
+        let servers = Servers::start(endpoints, &routers).map_err(system("listen"))?;
+        Ok(Self { handle, requests, routers, servers, launcher, output, watch, upgrades })
     }
 }
 
 impl Driver {
-    fn new(start: Start, plumbing: Plumbing) -> Result<Self, DriverError> {
-        let Plumbing { handle, requests, routers, launcher, output, watch, upgrades } = plumbing;
-        let servers = Servers::start(start.endpoints, &routers)
-            .map_err(|error| DriverError::System { what: "listen", error })?;
-        Ok(Self {
+    fn new(start: Start, plumbing: Plumbing) -> Self {
+        let Plumbing { handle, requests, routers, servers, launcher, output, watch, upgrades } = plumbing;
+        Self {
             supervisor: Supervisor::new(),
             units: BTreeMap::new(),
             family: Family::default(),
@@ -297,11 +306,12 @@ impl Driver {
             upgrades,
             origin: start.origin,
             detached: start.detached,
-        })
+        }
     }
 
-    /// Activates all groups and starts what starts with them; in place of `predecessor`, goes on with what runs.
-    fn begin(&mut self, predecessor: Option<Handover>, now: Moment) {
+    /// Activates all groups and starts what starts with them; in place of `predecessor`, and of the daemon that has left
+    /// `estate`, goes on with what runs.
+    fn begin(&mut self, predecessor: Option<Handover>, estate: Option<Estate>, now: Moment) {
         if let Err(error) = crate::os::family::become_subreaper() {
             warn!("orphaned processes cannot be adopted: {error}");
         }
@@ -311,7 +321,7 @@ impl Driver {
             // Held since before the execution of this binary; handlers are in place.
             return crate::os::handover::release_signals();
         }
-        self.inherit(now);
+        self.inherit(estate, now);
         self.deliver_events();
     }
 

@@ -6,6 +6,7 @@ use super::Driver;
 use crate::{
     clock::Moment,
     event::Event,
+    journal::record::Child,
     os::watch,
     output::{LogId, follow::Follower},
     process::{ProcessState, describe::description},
@@ -182,7 +183,7 @@ impl Driver {
             advice.push(format!("its last main process left behind: {}", self.family.describe(id)));
         }
         advice.extend(self.events.pools.advice(id));
-        advice.extend(unit.child.and_then(|child| child.adopted).map(|since| adopted_note(since, now)));
+        advice.extend(unit.child.and_then(|child| adopted_note(child, now)));
         advice.extend(unit.logs().filter_map(|log| self.output_problem(log)));
         Some(ProcessInfo {
             name: name.to_owned(),
@@ -206,16 +207,24 @@ impl Driver {
     }
 }
 
-/// What is to be known of a process that an earlier daemon has made; `since`: when it was taken over, in seconds since
-/// 1970-01-01 UTC.
-fn adopted_note(since: u64, now: Moment) -> String {
+/// What is to be known of a process that an earlier daemon has made.
+fn adopted_note(child: Child, now: Moment) -> Option<String> {
+    let since = child.adopted?;
     let ago = now.unix.as_secs().saturating_sub(since);
     let end = if watch::tells_exits() {
         "its exit status will be known"
     } else {
         "its exit status will be unknown if its parent is quick to reap it (the kernel is older than 6.15)"
     };
-    format!("taken over from an earlier supervisord {ago} s ago; it is not a child of this one, {end}")
+    let pipe = if child.only_writes {
+        "; if supervisord is killed, the next line that it writes ends it, until it has been restarted once: it was made by \
+         another kind of daemon and holds no read end of its pipe"
+    } else {
+        ""
+    };
+    Some(format!(
+        "taken over from an earlier supervisord {ago} s ago; it is not a child of this one, {end}{pipe}"
+    ))
 }
 
 /// Logs and stdin.

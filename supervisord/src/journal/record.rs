@@ -122,6 +122,10 @@ pub struct Child {
     /// If another daemon made it: since when this one, or one before it, has it. Seconds since 1970-01-01 UTC.
     #[serde(default)]
     pub adopted: Option<u64>,
+    /// Whether it can only write to its output pipes, as another kind of daemon has made it: what it writes while no
+    /// daemon reads ends it by SIGPIPE.
+    #[serde(default)]
+    pub only_writes: bool,
 }
 
 /// The pipes between daemon and child; none where there is no pipe.

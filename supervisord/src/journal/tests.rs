@@ -29,6 +29,7 @@ fn record(name: &str, life: Life) -> Record {
             identity: Identity { pid: 99, start_time: u64::MAX },
             pipes: Pipes { stdin: Some(PipeId(1)), stdout: None, stderr: Some(PipeId(3)) },
             adopted: None,
+            only_writes: false,
         }),
         intent: None,
         past: Past { exit: Some(Exit::Signal { signal: 9, core_dumped: false }), ..Past::default() },

@@ -4,6 +4,7 @@
 //! stranger which got the same pid. Needs the rights of a debugger over it: the same user (and no change of user since
 //! its `exec`), or root.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::family::{self, Stat};
 use super::signal::{SignalError, kill_pidfd};
+use crate::journal::record::Identity;
 
 /// Time between two looks at a process that is about to stop.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -95,6 +97,11 @@ impl Foreign {
         let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
         let start_time = family::stat_of(pid)?.start_time;
         Ok(Self { pid, start_time, pidfd })
+    }
+
+    /// Which process it is.
+    pub fn identity(&self) -> Identity {
+        Identity { pid: self.pid.as_raw(), start_time: self.start_time }
     }
 
     /// Its present `/proc/PID/stat`.
@@ -216,6 +223,35 @@ pub fn descriptors_of(pid: Pid) -> io::Result<Vec<Descriptor>> {
     Ok(found)
 }
 
+/// The processes that a process has handles of and that were not reaped yet.
+///
+/// # Errors
+/// When it is gone or may not be inspected.
+pub fn watched_by(pid: Pid) -> io::Result<BTreeSet<i32>> {
+    let mut watched = BTreeSet::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        // Some kernels between 6.9 and 6.10 have the second form.
+        let is_handle = fs::read_link(entry.path()).is_ok_and(|target| {
+            target
+                .to_str()
+                .is_some_and(|target| target == "anon_inode:[pidfd]" || target.starts_with("pidfd:"))
+        });
+        if is_handle {
+            let info = entry.file_name();
+            let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", info.to_string_lossy()));
+            watched.extend(info.ok().as_deref().and_then(parse_watched));
+        }
+    }
+    Ok(watched)
+}
+
+/// The line `Pid:` of `/proc/PID/fdinfo/N`: −1 when the process was reaped.
+fn parse_watched(info: &str) -> Option<i32> {
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    pid.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
 /// `7 0x… …`, `running`, or `-1 …` outside of a call.
 fn parse_syscall(line: &str) -> Standing {
     let number = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
@@ -292,5 +328,13 @@ mod tests {
             assert_eq!(rustix::io::read(&copy, &mut [0; 8]), Ok(1));
         }
         assert!(own.is_alive());
+        assert!(watched_by(Pid::this()).unwrap().contains(&Pid::this().as_raw()));
+    }
+
+    #[test]
+    fn handles_tell_whose_they_are() {
+        assert_eq!(parse_watched("pos:\t0\nPid:\t4711\nNSpid:\t4711\n"), Some(4711));
+        assert_eq!(parse_watched("pos:\t0\nPid:\t-1\n"), None);
+        assert_eq!(parse_watched("pos:\t0\n"), None);
     }
 }

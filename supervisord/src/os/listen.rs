@@ -130,6 +130,15 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
+    /// The file that is at `path` now.
+    ///
+    /// # Errors
+    /// When there is none that could be looked at.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), dev: found.dev(), ino: found.ino() })
+    }
+
     /// Whether the file is still there and still the one that we made.
     pub fn is_there(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == (self.dev, self.ino))
@@ -161,8 +170,7 @@ pub fn bind_unix(path: &Path, access: Access) -> Result<UnixSocket, ListenError>
     let chown_refused = set_access(&private.name.0, path, access)?;
     rustix::net::listen(&private.socket, BACKLOG).map_err(|error| ListenError::of(&error.into()))?;
     let was_stale = private.publish(path)?;
-    let found = fs::symlink_metadata(path).map_err(|error| ListenError::of(&error))?;
-    let file = SocketFile { path: path.to_owned(), dev: found.dev(), ino: found.ino() };
+    let file = SocketFile::of(path).map_err(|error| ListenError::of(&error))?;
     let listener = UnixListener::from(private.into_socket());
     Ok(UnixSocket { listener, file, was_stale, chown_refused })
 }

@@ -13,7 +13,7 @@ use super::target::{Stream as TargetStream, Target};
 use super::writer::{Notice, RotatingFile};
 
 /// The settings of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogSpec {
     /// The file, device or inherited descriptor (`/dev/stdout`) to write to; `None` = what is read is thrown away.
     pub file: Option<PathBuf>,

@@ -9,10 +9,12 @@
 pub mod answer;
 pub mod client;
 pub mod plan;
+pub mod record;
 pub mod seize;
 pub mod sockets;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -22,15 +24,24 @@ use self::client::{ClientError, Server};
 use self::plan::{Match, OldProcess, Refusal};
 use self::seize::{Seized, Unsettled};
 use self::sockets::Sockets;
+use crate::api::Listener;
+use crate::args;
+use crate::clock;
 use crate::config::load::{self, Loaded};
 use crate::config::{Config, Credentials, Listen};
+use crate::journal::record::Identity;
 use crate::os::foreign::{self, Foreign};
 use crate::os::guard::Guard;
+use crate::os::limits;
+use crate::os::listen::SocketFile;
+use crate::os::spawn::OpenFiles;
 
-/// Tries to find a moment at which the old daemon sleeps and none of its programs comes or goes, and the time between
-/// two of them. Supervisor notices within a second that a child has ended.
-const TRIES: u32 = 200;
+/// How long a moment is looked for at which the old daemon sleeps and none of its programs comes or goes, and the time
+/// between two tries. Supervisor notices within a second that a child has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
+/// Time in which a kill that was ordered shows.
+const SOON: Duration = Duration::from_millis(200);
 /// Time that the kernel has to end the old daemon.
 const END: Duration = Duration::from_secs(10);
 /// The fault of a daemon that is shutting down or restarting.
@@ -81,7 +92,7 @@ pub enum Problem {
     #[error("{}", listed(.0))]
     Processes(Vec<Refusal>),
     /// No quiet moment.
-    #[error("no quiet moment in {secs} s: {0}; try again", secs = (TRIES * PAUSE.as_millis() as u32) / 1000)]
+    #[error("no quiet moment in {secs} s: {0}; try again", secs = PATIENCE.as_secs())]
     Unsettled(Unsettled),
     /// The system refuses a step.
     #[error("cannot {what}: {error}")]
@@ -106,34 +117,54 @@ pub struct TakeOver {
     guard: Guard,
     seized: Seized,
     matches: Vec<Match>,
+    /// Files of the sockets that were taken.
+    socket_files: Vec<SocketFile>,
+    /// The limit of open files that this process had before: all those descriptors need more.
+    open_files: Option<OpenFiles>,
 }
 
 /// What is left of the old daemon: its programs.
 #[derive(Debug)]
 pub struct Estate {
-    /// Its pid.
-    pub pid: Pid,
+    /// Which process it was.
+    pub daemon: Identity,
     /// All processes that it knew and we know, with the descriptors of those that run.
     pub processes: Vec<(Match, Option<seize::Grip>)>,
-}
-
-/// Stops the old daemon and takes copies of all that it holds.
-///
-/// # Errors
-/// The first step that fails; the old daemon goes on.
-pub fn begin(loaded: &Loaded, url: Option<&str>) -> Result<TakeOver, TakeOverError> {
-    let server = server(loaded, url).map_err(|problem| TakeOverError {
-        from: url.unwrap_or("the running supervisord").to_owned(),
-        problem,
-    })?;
-    let from = server.url.clone();
-    hold(&server, &loaded.config).map_err(|problem| TakeOverError { from, problem })
+    /// Files of its sockets, which are ours now.
+    pub socket_files: Vec<SocketFile>,
+    /// If it was one of our kind with a guardian: the pipe whose end would be its death to that.
+    pub guardian: Option<OwnedFd>,
 }
 
 impl TakeOver {
-    /// The listening socket of the old daemon for this address, if it has one.
-    pub fn socket(&mut self, listen: &Listen) -> Option<std::os::fd::OwnedFd> {
-        self.seized.sockets.take(listen)
+    /// Stops the old daemon and takes copies of all that it holds.
+    ///
+    /// # Errors
+    /// The first step that fails; the old daemon goes on.
+    pub fn begin(loaded: &Loaded, whose: &args::TakeOver) -> Result<Self, TakeOverError> {
+        let url = match whose {
+            args::TakeOver::Configured => None,
+            args::TakeOver::At(url) => Some(url.as_str()),
+        };
+        let server = server(loaded, url).map_err(|problem| TakeOverError {
+            from: url.unwrap_or("the running supervisord").to_owned(),
+            problem,
+        })?;
+        let from = server.url.clone();
+        hold(&server, &loaded.config).map_err(|problem| TakeOverError { from, problem })
+    }
+
+    /// The listening socket of the old daemon for this address, if it has one that clients can find.
+    pub fn listener(&mut self, listen: &Listen) -> Option<Listener> {
+        match listen {
+            Listen::Unix { path, .. } => {
+                let file = SocketFile::of(path).ok()?;
+                let socket = self.seized.sockets.take(listen)?;
+                self.socket_files.push(file);
+                Some(Listener::Unix(socket.into()))
+            }
+            Listen::Inet { .. } => Some(Listener::Tcp(self.seized.sockets.take(listen)?.into())),
+        }
     }
 
     /// Pid of the old daemon.
@@ -141,25 +172,42 @@ impl TakeOver {
         self.old.pid
     }
 
+    /// The limit of open files that programs are to get.
+    pub fn open_files(&self) -> Option<OpenFiles> {
+        self.open_files
+    }
+
     /// Ends the old daemon: from here on its programs are ours.
     ///
     /// # Errors
     /// When the kernel refuses to end it. Then it goes on.
     pub fn finish(self) -> Result<Estate, TakeOverError> {
-        let Self { from, old, guard, mut seized, matches } = self;
+        let Self { from, old, guard, mut seized, matches, socket_files, .. } = self;
         seized.note_ends();
         let failed =
             |what, error| TakeOverError { from: from.clone(), problem: Problem::Step { what, error } };
-        guard.end().map_err(|error| failed("end the old daemon", error))?;
+        // A guard that says nothing may have done its work all the same.
+        if let Err(error) = guard.end()
+            && !old.wait_for_end(SOON)
+        {
+            let _ = old.signal(libc::SIGCONT);
+            return Err(failed("end the old daemon", error));
+        }
         if !old.wait_for_end(END) {
-            return Err(failed("see the old daemon end", io::ErrorKind::TimedOut.into()));
+            // There is no way back: it will never run again.
+            tracing::warn!("the old supervisord, pid {}, was killed and is still there", old.pid);
         }
         let mut grips = seized.grips;
         let processes = matches.into_iter().map(|one| {
             let grip = one.old.pid.and_then(|pid| grips.remove(&pid));
             (one, grip)
         });
-        Ok(Estate { pid: old.pid, processes: processes.collect() })
+        Ok(Estate {
+            daemon: old.identity(),
+            processes: processes.collect(),
+            socket_files,
+            guardian: seized.guardian,
+        })
     }
 }
 
@@ -203,20 +251,26 @@ fn hold(server: &Server, config: &Config) -> Result<TakeOver, Problem> {
     let before = foreign::children_of(old.pid);
     let (matches, _) = ask(server, config)?;
     inspect(&old, &matches)?;
+    let open_files = limits::raise_own_files().ok();
     let guard = Guard::over(old.pidfd()).map_err(|error| Problem::Step { what: "make a guard", error })?;
     let mut known = before;
-    let mut last = Unsettled::Busy;
-    for _ in 0..TRIES {
+    let end = clock::now().deadline(PATIENCE);
+    loop {
         let (matches, processes) = ask(server, config)?;
         match seize::try_to_seize(&old, &matches, &processes, &known) {
-            Ok(seized) => return Ok(TakeOver { from: server.url.clone(), old, guard, seized, matches }),
-            Err(seize::Failure::Unsettled(why)) => last = why,
+            Ok(seized) => {
+                let (from, socket_files) = (server.url.clone(), Vec::new());
+                return Ok(TakeOver { from, old, guard, seized, matches, socket_files, open_files });
+            }
+            Err(seize::Failure::Unsettled(why)) if clock::now().mono > end => {
+                return Err(Problem::Unsettled(why));
+            }
+            Err(seize::Failure::Unsettled(_)) => {}
             Err(seize::Failure::Problem(problem)) => return Err(problem),
         }
         foreign::pause(PAUSE);
         known = foreign::children_of(old.pid);
     }
-    Err(Problem::Unsettled(last))
 }
 
 /// Whether a refusal means that the daemon is about to end.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,10 +11,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Problem;
 use super::plan::{self, Child, Ends, Match, OldProcess};
 use super::sockets::Sockets;
+use crate::guardian;
 use crate::os::family;
-use crate::os::foreign::{self, Descriptor, Foreign, Standing};
+use crate::os::foreign::{self, Descriptor, Direction, Foreign, Standing};
 use crate::os::signal::SignalError;
 use crate::process::Exit;
+
+/// Times that the old daemon is stopped before it is asked again. Each stop costs it about a millisecond.
+const CATCHES: u32 = 40;
 
 /// Why this was no good moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +67,8 @@ pub struct Grip {
     pub socket: Option<OwnedFd>,
     /// Where these lead.
     pub ends: Ends,
+    /// Whether it can write to our pipes only: what it writes while nobody reads ends it.
+    pub only_writes: bool,
     /// How it ended while the old daemon stood still, if it did.
     pub exit: Option<Exit>,
 }
@@ -73,6 +80,8 @@ pub struct Seized {
     pub grips: BTreeMap<i32, Grip>,
     /// Its listening sockets.
     pub sockets: Sockets,
+    /// Keeps its guardian quiet, if it has one.
+    pub guardian: Option<OwnedFd>,
 }
 
 impl Seized {
@@ -101,13 +110,35 @@ pub fn try_to_seize(
     known: &[Pid],
 ) -> Result<Seized, Failure> {
     let children = open_children(old, matches)?;
-    old.signal(libc::SIGSTOP).map_err(|error| refused(old, error))?;
+    catch_asleep(old)?;
     let seized = look(old, children, matches, processes, known);
     if seized.is_err() {
-        // Refused only where the stop was refused too.
-        let _ = old.signal(libc::SIGCONT);
+        let_go_on(old);
     }
     seized
+}
+
+/// Stops the old daemon until it does so where it sleeps. One with much to do is rarely there.
+fn catch_asleep(old: &Foreign) -> Result<(), Failure> {
+    for span in (1..=CATCHES).map(|try_| Duration::from_micros(50 * u64::from(try_))) {
+        old.signal(libc::SIGSTOP).map_err(|error| refused(old, error))?;
+        match old.standing() {
+            Ok(Standing::Asleep) => return Ok(()),
+            Ok(Standing::Busy) => let_go_on(old),
+            Err(error) => {
+                let_go_on(old);
+                return Err(Failure::Problem(Problem::Step { what: "stop the old daemon", error }));
+            }
+        }
+        // Never in step with what it does.
+        foreign::pause(span);
+    }
+    Err(Unsettled::Busy.into())
+}
+
+fn let_go_on(old: &Foreign) {
+    // Refused only where the stop was refused too.
+    let _ = old.signal(libc::SIGCONT);
 }
 
 /// A signal was refused.
@@ -122,16 +153,29 @@ fn refused(old: &Foreign, error: SignalError) -> Failure {
 /// Names all children for good.
 fn open_children(old: &Foreign, matches: &[Match]) -> Result<BTreeMap<i32, Foreign>, Failure> {
     let mut children = BTreeMap::new();
+    let adopted = adopted_by(old)?;
     for one in matches {
         let Some(pid) = one.old.pid else { continue };
         let changed = || Unsettled::Changed(one.old.full_name());
         let child = Foreign::open(Pid::from_raw(pid)).map_err(|_| changed())?;
-        if child.stat().map_err(|_| changed())?.parent != old.pid {
+        if !is_its(&child, old, &adopted) {
             return Err(changed().into());
         }
         children.insert(pid, child);
     }
     Ok(children)
+}
+
+/// Processes that the old daemon waits for without being their parent: one of our kind has taken them over itself.
+fn adopted_by(old: &Foreign) -> Result<BTreeSet<i32>, Failure> {
+    foreign::watched_by(old.pid).map_err(|error| Failure::Problem(Problem::Rights { pid: old.pid, error }))
+}
+
+/// Whether a process is the one that the old daemon means, and no other of this pid: it is its child, or the daemon has a
+/// handle of it.
+fn is_its(child: &Foreign, old: &Foreign, adopted: &BTreeSet<i32>) -> bool {
+    child.is_alive()
+        && child.stat().is_ok_and(|stat| stat.parent == old.pid || adopted.contains(&child.pid.as_raw()))
 }
 
 /// While the old daemon stands still: is everything as it has told, and can all of it be had?
@@ -143,19 +187,23 @@ fn look(
     known: &[Pid],
 ) -> Result<Seized, Failure> {
     let step = |what| move |error| Failure::Problem(Problem::Step { what, error });
-    if old.standing().map_err(step("stop the old daemon"))? != Standing::Asleep {
-        return Err(Unsettled::Busy.into());
-    }
     verify_children(old, &children, matches, processes, known)?;
     let daemon = foreign::descriptors_of(old.pid).map_err(step("read the descriptors of the old daemon"))?;
-    let assignment = assign(old, &daemon, &children, matches)?;
+    let guardian = guardian_of(old);
+    let (assignment, held) = assign(old, &daemon, &children, (matches, guardian))?;
     let take = |end: Option<Descriptor>| end.map(|end| old.take(&end)).transpose();
     let mut grips = BTreeMap::new();
     for (pid, child) in children {
         let ends = assignment.get(&pid).copied().unwrap_or_default();
         let error = step("take a descriptor from the old daemon");
+        let own = held.iter().find(|one| one.pid == pid).map_or(&[][..], |one| &one.own);
         let grip = Grip {
             child,
+            only_writes: [ends.stdout, ends.stderr].into_iter().flatten().any(|end| {
+                own.iter()
+                    .filter(|held| held.object == end.object)
+                    .all(|held| held.direction == Direction::Write)
+            }),
             stdin: take(ends.stdin).map_err(error)?,
             stdout: take(ends.stdout).map_err(error)?,
             stderr: take(ends.stderr).map_err(error)?,
@@ -166,7 +214,9 @@ fn look(
         grips.insert(pid, grip);
     }
     let sockets = Sockets::of(old).map_err(step("take the listening sockets of the old daemon"))?;
-    Ok(Seized { grips, sockets })
+    let guardian = guardian.and_then(|pid| assignment.get(&pid.as_raw())?.stdin);
+    let guardian = take(guardian).map_err(step("take the pipe of the old daemon's guardian"))?;
+    Ok(Seized { grips, sockets, guardian })
 }
 
 /// No child has come or gone since the old daemon was asked.
@@ -176,28 +226,43 @@ fn verify_children(
     matches: &[Match],
     processes: &[OldProcess],
     known: &[Pid],
-) -> Result<(), Unsettled> {
+) -> Result<(), Failure> {
+    let adopted = adopted_by(old)?;
     for one in matches {
         let Some(child) = one.old.pid.and_then(|pid| children.get(&pid)) else { continue };
-        let is_child = child.stat().is_ok_and(|stat| stat.parent == old.pid);
-        if !child.is_alive() || !is_child {
-            return Err(Unsettled::Changed(one.old.full_name()));
+        if !is_its(child, old, &adopted) {
+            return Err(Unsettled::Changed(one.old.full_name()).into());
         }
     }
     let told: BTreeSet<i32> = processes.iter().filter_map(|process| process.pid).collect();
     // Children of another kind (of a plugin, say) were there before it was asked.
     let is_new = |pid: &Pid| !told.contains(&pid.as_raw()) && !known.contains(pid);
-    foreign::children_of(old.pid).into_iter().find(is_new).map_or(Ok(()), |pid| Err(Unsettled::Child(pid)))
+    let new = foreign::children_of(old.pid).into_iter().find(is_new);
+    new.map_or(Ok(()), |pid| Err(Unsettled::Child(pid).into()))
 }
 
-/// Whose the pipes and sockets of the old daemon are.
+/// The guardian of a daemon of our kind.
+fn guardian_of(old: &Foreign) -> Option<Pid> {
+    let is_guardian = |pid: &Pid| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) == Some(guardian::OPTION.as_bytes())
+    };
+    foreign::children_of(old.pid).into_iter().find(is_guardian)
+}
+
+/// Whose the pipes and sockets of the old daemon are, and what its children have open.
 fn assign(
     old: &Foreign,
     daemon: &[Descriptor],
     children: &BTreeMap<i32, Foreign>,
-    matches: &[Match],
-) -> Result<BTreeMap<i32, Ends>, Failure> {
+    (matches, guardian): (&[Match], Option<Pid>),
+) -> Result<(BTreeMap<i32, Ends>, Vec<Child>), Failure> {
     let mut of_children = Vec::new();
+    if let Some(pid) = guardian {
+        let own =
+            foreign::descriptors_of(pid).map_err(|error| Failure::Problem(Problem::Rights { pid, error }))?;
+        of_children.push(Child { pid: pid.as_raw(), own, ..Child::default() });
+    }
     for one in matches {
         let Some(child) = one.old.pid.and_then(|pid| children.get(&pid)) else { continue };
         let own = foreign::descriptors_of(child.pid)
@@ -207,16 +272,20 @@ fn assign(
     }
     let first = plan::assign(daemon, &of_children);
     if first.left_over.is_empty() {
-        return Ok(first.ends);
+        return Ok((first.ends, of_children));
     }
     add_families(old, &mut of_children, matches);
     let second = plan::assign(daemon, &of_children);
     for pipe in &second.left_over {
-        if has_other_end(old, pipe) {
-            return Err(Unsettled::Pipe(describe(old, pipe)).into());
+        if !has_other_end(old, pipe) {
+            continue;
+        }
+        let holders = holders_of(old, pipe);
+        if !holders.iter().any(|holder| is_older_than(*holder, old)) {
+            return Err(Unsettled::Pipe(describe(pipe, &holders)).into());
         }
     }
-    Ok(second.ends)
+    Ok((second.ends, of_children))
 }
 
 /// Looks through all processes for those that belong to a child: descendants, members of its process group, and what
@@ -275,17 +344,28 @@ fn has_other_end(old: &Foreign, pipe: &Descriptor) -> bool {
     !is_alone || events.contains(PollFlags::IN)
 }
 
-/// A pipe and who holds it.
-fn describe(old: &Foreign, pipe: &Descriptor) -> String {
+/// Who else holds a pipe, as far as we may look.
+fn holders_of(old: &Foreign, pipe: &Descriptor) -> Vec<Pid> {
     let holds = |pid: &Pid| {
         let open = foreign::descriptors_of(*pid).unwrap_or_default();
         *pid != old.pid && open.iter().any(|held| held.object == pipe.object)
     };
-    let holders = family::all_processes().into_iter().filter(holds).map(|pid| {
-        let comm = family::comm_of(pid).unwrap_or_default();
+    family::all_processes().into_iter().filter(holds).collect()
+}
+
+/// Whether a process was there before the old daemon. What both hold the daemon has not made: whoever started it has left
+/// it open.
+fn is_older_than(pid: Pid, old: &Foreign) -> bool {
+    family::stat_of(pid).is_ok_and(|stat| stat.start_time < old.start_time)
+}
+
+/// A pipe and who holds it.
+fn describe(pipe: &Descriptor, holders: &[Pid]) -> String {
+    let shown = holders.iter().map(|pid| {
+        let comm = family::comm_of(*pid).unwrap_or_default();
         format!("pid {pid} ({})", comm.to_string_lossy())
     });
-    let holders: Vec<String> = holders.collect();
-    let who = if holders.is_empty() { "nobody that we may look at".to_owned() } else { holders.join(", ") };
+    let shown: Vec<String> = shown.collect();
+    let who = if shown.is_empty() { "nobody that we may look at".to_owned() } else { shown.join(", ") };
     format!("its descriptor {}, held by {who}", pipe.number)
 }
