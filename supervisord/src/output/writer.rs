@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,9 @@ use super::rotate::{self, Step};
 
 /// What Supervisor reads at most before it looks whether to rotate: a rotated file exceeds `maxbytes` by less.
 pub const CHUNK: usize = 128 * 1024;
+
+/// So many names are tried one by one; for more, the directory is read.
+const FEW: u32 = 64;
 
 /// Something a writer came across which the user should hear of once.
 #[derive(Debug)]
@@ -187,8 +191,25 @@ impl RotatingFile {
         match self.highest.map(|highest| highest.saturating_add(1)) {
             // Somebody else may have put a file there: it moves on, and what is above it too.
             Some(free) if free < self.backups && !rotate::backup(&self.path, free).exists() => free,
-            Some(_) | None => self.backups,
+            Some(_) | None if self.backups <= FEW => self.backups,
+            // A directory that cannot be read is no reason to look at millions of names, most of them in vain.
+            Some(_) | None => self.highest_there().unwrap_or(FEW).saturating_add(1).min(self.backups),
         }
+    }
+
+    /// The highest number among the files beside it that have the name of a backup.
+    fn highest_there(&self) -> io::Result<u32> {
+        let (Some(directory), Some(name)) = (self.path.parent(), self.path.file_name()) else { return Ok(0) };
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        let mut highest = 0;
+        for entry in std::fs::read_dir(directory)? {
+            let other = entry?.file_name();
+            let number =
+                other.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
+            let number = number.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            highest = highest.max(number.filter(|number| *number <= self.backups).unwrap_or(0));
+        }
+        Ok(highest)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -273,13 +294,24 @@ mod tests {
     fn rotation_costs_what_there_is_and_not_what_there_could_be() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = log(&dir, 1, u32::MAX);
-        // Without the knowledge of the rotation before, each of these would try four thousand million names.
-        log.highest = Some(0);
         for text in ["a", "b", "c"] {
             log.write_all(text.as_bytes()).unwrap();
         }
         assert_eq!((log.highest, fs::read_dir(dir.path()).unwrap().count()), (Some(3), 4));
         assert_eq!([read(&log, ".1"), read(&log, ".2"), read(&log, ".3")], ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn a_far_backup_is_found_in_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(&dir, 1, u32::MAX - 1);
+        for number in [3, 70_000, u32::MAX] {
+            fs::write(rotate::backup(log.path(), number), number.to_string()).unwrap();
+        }
+        log.write_all(b"a").unwrap();
+        let kept = [".1", ".4", ".70001", ".4294967295"].map(|suffix| read(&log, suffix));
+        assert_eq!(kept, ["a", "3", "70000", "4294967295"]);
+        assert_eq!(log.highest, Some(70_001));
     }
 
     #[test]
