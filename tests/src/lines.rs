@@ -25,9 +25,15 @@ pub fn count(daemon: &Daemon, name: &str) -> usize {
 
 /// The log and what was rotated, the oldest first.
 fn files(daemon: &Daemon, name: &str) -> Vec<PathBuf> {
-    let backups = (1..).take_while(|n| daemon.path(&format!("{name}.{n}")).exists()).count();
-    let rotated = (1..=backups).rev().map(|n| daemon.path(&format!("{name}.{n}")));
-    rotated.chain([daemon.path(name)].into_iter().filter(|log| log.exists())).collect()
+    let log = daemon.path(name);
+    let entries = fs::read_dir(log.parent().expect("it has a directory")).expect("a readable directory");
+    let number = |entry: fs::DirEntry| -> Option<u32> {
+        entry.file_name().to_str()?.strip_prefix(name)?.strip_prefix('.')?.parse().ok()
+    };
+    let mut numbers: Vec<u32> = entries.filter_map(|entry| number(entry.ok()?)).collect();
+    numbers.sort_unstable_by(|one, other| other.cmp(one));
+    let rotated = numbers.into_iter().map(|n| daemon.path(&format!("{name}.{n}")));
+    rotated.chain([log.clone()].into_iter().filter(|log| log.exists())).collect()
 }
 
 /// Takes the lines of one file into account.

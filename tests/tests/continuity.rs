@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use supervisor_tests::{Daemon, Signal, kill, processes};
+use supervisor_tests::{Daemon, Gap, Signal, kill, processes};
 
 /// Kills the daemon as a crash would, and starts another one.
 fn crash(daemon: &mut Daemon) {
@@ -70,21 +70,28 @@ fn t14_journal_of_another_boot_is_no_reason_to_believe_a_pid() {
     daemon.remember();
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux");
-    let path = daemon.path("supervisord.state/journal");
-    let text = fs::read_to_string(&path).expect("the journal");
-    let other: String = text
-        .lines()
-        .map(|line| {
-            let body = line[9..].replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
-            format!("{} {body}\n", checksum(body.as_bytes()))
-        })
-        .collect();
-    assert_ne!(other, text);
-    fs::write(&path, other).expect("ours");
+    rewrite_journal(&daemon, |line| line.replace(&boot_id(), "00000000-0000-0000-0000-000000000000"));
     daemon.launch(&[]);
     daemon.until_starts("starts", 2);
     assert!(processes::is_alive(first), "what had that pid before the reboot is not there any more");
+}
+
+/// The present boot of the machine.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux").trim().to_owned()
+}
+
+/// Changes the lines of the journal, which no daemon has open, and makes their checksums right.
+fn rewrite_journal(daemon: &Daemon, change: impl Fn(&str) -> String) {
+    let path = daemon.path("supervisord.state/journal");
+    let text = fs::read_to_string(&path).expect("the journal");
+    let lines = text.lines().map(|line| {
+        let body = change(&line[9..]);
+        format!("{} {body}\n", checksum(body.as_bytes()))
+    });
+    let other: String = lines.collect();
+    assert_ne!(other, text);
+    fs::write(&path, other).expect("ours");
 }
 
 /// The checksum in front of a line of the journal: FNV-1a, folded.
@@ -156,4 +163,117 @@ fn remember_stopped_keeps_a_stop_over_an_orderly_end() {
     daemon.launch(&[]);
     daemon.until_starts("y", 2);
     assert_eq!(daemon.state("x"), "STOPPED");
+}
+
+#[test]
+fn t14_end_of_a_program_by_an_orderly_shutdown_or_a_reboot_is_no_failure() {
+    let mut daemon = Daemon::start(
+        "[supervisord]\nremember_stopped=true\n\
+         [program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\nautorestart=false\n",
+    );
+    daemon.until_state("x", "RUNNING");
+    let is_started_anew = |daemon: &Daemon, times: usize| {
+        daemon.until_starts("starts", times);
+        daemon.until_state("x", "RUNNING");
+        let process = daemon.json("x");
+        assert_eq!((&process["retries"], &process["exitstatus"]), (&0.into(), &0.into()), "{process}");
+        assert!(!daemon.log().contains("exited: x"), "{}", daemon.log());
+    };
+    // The journal outlives the end, for what operators have stopped is to be remembered.
+    daemon.terminate();
+    assert!(daemon.path("supervisord.state/journal").exists());
+    daemon.launch(&[]);
+    is_started_anew(&daemon, 2);
+    let pid = daemon.process_pid("x");
+    daemon.remember();
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    kill(pid, Signal::SIGKILL);
+    rewrite_journal(&daemon, |line| line.replace(&boot_id(), "00000000-0000-0000-0000-000000000000"));
+    daemon.launch(&[]);
+    is_started_anew(&daemon, 3);
+}
+
+#[test]
+fn t15_end_of_an_adopted_process_does_not_touch_its_successors() {
+    let mut daemon = Daemon::start(
+        "[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\nautorestart=true\nstopwaitsecs=1\n",
+    );
+    let mut round = 1;
+    for _ in 0..5 {
+        daemon.until_state("x", "RUNNING");
+        let pid = daemon.until_starts("starts", round)[round - 1].pid;
+        crash(&mut daemon);
+        assert_eq!(daemon.process_pid("x"), pid);
+        // The first end comes by a handle, the second one from the kernel, while the first may still be on its way.
+        kill(pid, Signal::SIGKILL);
+        let second = daemon.until_starts("starts", round + 1)[round].pid;
+        kill(second, Signal::SIGKILL);
+        round += 2;
+    }
+    let last = daemon.until_starts("starts", round)[round - 1].pid;
+    daemon.until("the last one to be the one that is known", || daemon.process_pid("x") == last);
+    daemon.until_state("x", "RUNNING");
+    assert_eq!(daemon.starts("starts").len(), round);
+    assert_eq!(daemon.programs().iter().filter(|process| process.command.contains("record=")).count(), 1);
+}
+
+#[test]
+fn t16_restarts_that_a_crash_or_an_upgrade_meets_leave_exactly_one_instance() {
+    for gap in Gap::ALL {
+        let mut daemon = Daemon::start_for_gap(
+            "[program:x]\ncommand=$ACTOR claim=$MARK record=$DIR/starts sleep\nstartsecs=0\nautorestart=true\n",
+        );
+        for round in 0..3 {
+            daemon.until_state("x", "RUNNING");
+            let mut restarts: Vec<_> = (0..4)
+                .map(|n| daemon.ctl_background(&["restart", "x"], &format!("restart.{round}.{n}")))
+                .collect();
+            let pid = daemon.process_pid("x");
+            if pid > 0 {
+                kill(pid, Signal::SIGKILL);
+            }
+            daemon.pass(gap, |_| {});
+            for restart in &mut restarts {
+                // With any result: their daemon may have died.
+                restart.wait();
+            }
+            daemon.ctl("start x");
+            daemon.until_state("x", "RUNNING");
+            let instances = || {
+                let mut programs = daemon.programs();
+                programs.retain(|process| process.command.contains("claim="));
+                programs
+            };
+            daemon.until("one instance", || instances().len() == 1);
+            assert_eq!(instances()[0].pid, daemon.process_pid("x"), "{gap:?}");
+        }
+        assert!(!daemon.log().contains("exit status 98"), "two at once: the second found its name taken");
+    }
+}
+
+#[test]
+fn t38_logrotates_rename_meanwhile_loses_and_doubles_nothing() {
+    for gap in Gap::ALL {
+        let mut daemon = Daemon::start_for_gap(
+            "[program:x]
+command=$ACTOR lines-wild=1
+startsecs=0
+stdout_logfile=$DIR/x.log
+stdout_logfile_maxbytes=0
+",
+        );
+        for round in (1..=3).rev() {
+            daemon.until_more_lines("x.log");
+            let pid = daemon.process_pid("x");
+            daemon.pass(gap, |daemon| {
+                fs::rename(daemon.path("x.log"), daemon.path(&format!("x.log.{round}"))).expect("a log");
+            });
+            // Of an upgrade it is part that logs stay open, as under logrotate's eyes: then comes its signal.
+            daemon.signal(Signal::SIGUSR2);
+            daemon.until("the new file", || daemon.path("x.log").exists());
+            assert_eq!(daemon.process_pid("x"), pid, "{gap:?}");
+        }
+        daemon.until_more_lines("x.log");
+    }
 }

@@ -176,6 +176,38 @@ autorestart=false
 }
 
 #[test]
+fn t09_under_another_process_1_it_reaps_strangers_too_and_after_an_upgrade_still() {
+    let mut daemon = Daemon::prepare(
+        "[program:orphans]
+command=/bin/sh -c 'i=0; while [ $i -lt 300 ]; do ( : & ); i=$((i+1)); done; echo >> $DIR/done; exec sleep 1000'
+startsecs=0
+[program:own]
+command=$ACTOR wait-signal=USR1 exit=3
+startsecs=0
+autorestart=false
+",
+    );
+    // As under `docker run --init`, which is process 1 and would get the orphans of a daemon that does not ask for them.
+    daemon.launch_in(&["sh", "-c", "\"$@\"; exit $?", "sh"]);
+    for round in 1..=2 {
+        daemon.until("all orphans", || daemon.read("done").lines().count() == round);
+        let pid = daemon.daemon_pid();
+        daemon.until("the zombies to be reaped", || {
+            !processes::children(pid).into_iter().any(processes::is_zombie)
+        });
+        daemon.until_state("own", "RUNNING");
+        kill(daemon.process_pid("own"), Signal::SIGUSR1);
+        daemon.until_state("own", "EXITED");
+        assert_eq!(daemon.json("own")["exitstatus"], 3);
+        if round == 1 {
+            assert_eq!(daemon.ctl("upgrade").status, 0);
+            assert_eq!(daemon.ctl("restart all").status, 0);
+        }
+    }
+    assert!(!daemon.log().contains("unknown pid"), "a stranger is not worth a line at level info");
+}
+
+#[test]
 fn t11_a_process_that_is_stopping_can_be_signalled() {
     let daemon = Daemon::start(
         "[program:x]
