@@ -178,14 +178,17 @@ impl Session {
 
     /// Gives advice that is no part of the answer: on stderr, and only to a person.
     pub fn hint(&mut self, text: &str) {
-        if io::stderr().is_terminal() {
-            self.output.flush();
-            // It is advice: that nobody can read it changes nothing.
-            let _unheard = writeln!(io::stderr(), "{text}");
+        if Self::hints() {
+            self.add(text);
         }
     }
 
-    /// Tells more about a failure: on stderr, for what is compared stands on stdout.
+    /// Whether a person would see advice.
+    pub fn hints() -> bool {
+        io::stderr().is_terminal()
+    }
+
+    /// Tells more about an answer: on stderr, for what is compared stands on stdout.
     pub fn add(&mut self, text: &str) {
         self.output.flush();
         // The line on stdout says the essence to whom this does not reach.

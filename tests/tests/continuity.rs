@@ -2,13 +2,24 @@
 
 use std::fs;
 
-use supervisor_tests::{Daemon, Gap, Signal, kill, processes};
+use supervisor_tests::{Daemon, Gap, Signal, journal, kill, processes};
 
 /// Kills the daemon as a crash would, and starts another one.
 fn crash(daemon: &mut Daemon) {
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
     daemon.launch(&[]);
+}
+
+/// Makes the journal one of another boot.
+fn forge_boot(daemon: &Daemon) {
+    let lines = daemon.journal();
+    let other: Vec<String> = lines
+        .iter()
+        .map(|line| line.replace(&journal::boot_id(), "00000000-0000-0000-0000-000000000000"))
+        .collect();
+    assert_ne!(other, lines);
+    daemon.write_journal(&other);
 }
 
 #[test]
@@ -47,13 +58,11 @@ fn t13_pid_that_belongs_to_another_process_by_now_is_left_alone() {
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
     // As if the pid had been given to another process after the recorded one ended: it started at another time.
-    let path = daemon.path("supervisord.state/journal");
-    let text = fs::read_to_string(&path).expect("the journal");
-    let line = text.lines().rev().find(|line| line.contains("\"child\":{")).expect("a record with a child");
-    let time =
-        line.split("\"start_time\":").nth(1).and_then(|rest| rest.split([',', '}']).next()).expect("a time");
-    let forged = line[9..].replace(&format!("\"start_time\":{time}"), "\"start_time\":1");
-    fs::write(&path, format!("{text}{} {forged}\n", checksum(forged.as_bytes()))).expect("ours");
+    let mut forged = daemon.last_child_in_journal("x");
+    forged["process"]["child"]["identity"]["start_time"] = 1.into();
+    let mut lines = daemon.journal();
+    lines.push(forged.to_string());
+    daemon.write_journal(&lines);
     daemon.launch(&[]);
     daemon.until_starts("starts", 2);
     daemon.until_state("x", "RUNNING");
@@ -70,36 +79,10 @@ fn t14_journal_of_another_boot_is_no_reason_to_believe_a_pid() {
     daemon.remember();
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
-    rewrite_journal(&daemon, |line| line.replace(&boot_id(), "00000000-0000-0000-0000-000000000000"));
+    forge_boot(&daemon);
     daemon.launch(&[]);
     daemon.until_starts("starts", 2);
     assert!(processes::is_alive(first), "what had that pid before the reboot is not there any more");
-}
-
-/// The present boot of the machine.
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux").trim().to_owned()
-}
-
-/// Changes the lines of the journal, which no daemon has open, and makes their checksums right.
-fn rewrite_journal(daemon: &Daemon, change: impl Fn(&str) -> String) {
-    let path = daemon.path("supervisord.state/journal");
-    let text = fs::read_to_string(&path).expect("the journal");
-    let lines = text.lines().map(|line| {
-        let body = change(&line[9..]);
-        format!("{} {body}\n", checksum(body.as_bytes()))
-    });
-    let other: String = lines.collect();
-    assert_ne!(other, text);
-    fs::write(&path, other).expect("ours");
-}
-
-/// The checksum in front of a line of the journal: FNV-1a, folded.
-fn checksum(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{:08x}", (hash ^ (hash >> 32)) as u32)
 }
 
 #[test]
@@ -189,7 +172,7 @@ fn t14_end_of_a_program_by_an_orderly_shutdown_or_a_reboot_is_no_failure() {
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
     kill(pid, Signal::SIGKILL);
-    rewrite_journal(&daemon, |line| line.replace(&boot_id(), "00000000-0000-0000-0000-000000000000"));
+    forge_boot(&daemon);
     daemon.launch(&[]);
     is_started_anew(&daemon, 3);
 }

@@ -30,9 +30,10 @@ pub(super) async fn run(session: &mut Session, arg: &str) -> Result<(), Failure>
             session.say(&Row { process, width });
         }
     }
-    if is_long {
+    // Scripts compare the plain form; a person is always told.
+    if is_long || Session::hints() {
         for warning in rpc.get_info(GetInfoRequest {}).await?.into_inner().warnings {
-            session.hint(&format!("supervisord: {warning}"));
+            session.add(&format!("supervisord: {warning}"));
         }
     }
     Ok(())

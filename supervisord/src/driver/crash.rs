@@ -55,7 +55,7 @@ impl Driver {
         }
         let found = std::mem::take(&mut self.inheritance);
         if let Some(damage) = &found.damage {
-            warn!("the journal of the last supervisord is damaged: {damage}");
+            warn!("the journal of the last supervisord: {damage}");
         }
         let is_of_boot = found.is_of_boot(&self.boot);
         let is_closed = found.header.as_ref().is_some_and(|header| header.is_closed);

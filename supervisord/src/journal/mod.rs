@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use record::{FORMAT, Header, Record};
+use record::{Essence, FORMAT, Header, Record};
 use serde::{Deserialize, Serialize};
 
 /// A line of the journal.
@@ -44,7 +44,7 @@ pub enum Alien {
     /// It does not begin with a header.
     #[error("it does not begin like a journal")]
     NoJournal,
-    /// It is by a later version.
+    /// It is by a later version, of which not even the header can be read.
     #[error("its format is version {0}, and this supervisord understands up to {FORMAT}")]
     Newer(u32),
 }
@@ -53,6 +53,32 @@ impl Snapshot {
     /// What is left of it in the boot `boot`: after a reboot nothing runs, and only what operators wanted counts.
     pub fn is_of_boot(&self, boot: &str) -> bool {
         self.header.as_ref().is_some_and(|header| header.boot == boot)
+    }
+
+    /// A later version is believed as far as it can be read: programs that it has started must not be started twice.
+    fn note_version(&mut self, header: &Header) {
+        if header.format > FORMAT {
+            self.damage = Some(format!(
+                "its format is version {}, and this supervisord understands up to {FORMAT}: it is read as well as can be",
+                header.format
+            ));
+        }
+    }
+
+    fn is_newer(&self) -> bool {
+        self.header.as_ref().is_some_and(|header| header.format > FORMAT)
+    }
+
+    /// Takes from a line what it says in every version. Returns whether it is such a line.
+    fn take_essence(&mut self, line: &[u8]) -> bool {
+        let Some(essence) = body(line).and_then(|body| serde_json::from_slice::<Essence>(body).ok()) else {
+            return false;
+        };
+        match essence.record() {
+            Ok(record) => self.records.insert((record.group.clone(), record.name.clone()), record),
+            Err(key) => self.records.remove(&key),
+        };
+        true
     }
 }
 
@@ -65,8 +91,10 @@ pub fn replay(text: &[u8]) -> Result<Snapshot, Alien> {
     let mut at = 0;
     for bytes in text.split_inclusive(|byte| *byte == b'\n') {
         match parse(bytes) {
-            Some(Line::Header(header)) if header.format > FORMAT => return Err(Alien::Newer(header.format)),
-            Some(Line::Header(header)) => snapshot.header = Some(header.into_owned()),
+            Some(Line::Header(header)) => {
+                snapshot.note_version(&header);
+                snapshot.header = Some(header.into_owned());
+            }
             Some(_) if snapshot.header.is_none() => return Err(Alien::NoJournal),
             Some(Line::Process(record)) => {
                 let record = record.into_owned();
@@ -79,6 +107,7 @@ pub fn replay(text: &[u8]) -> Result<Snapshot, Alien> {
                 return newer_than_us(bytes)
                     .map_or(Err(Alien::NoJournal), |format| Err(Alien::Newer(format)));
             }
+            None if snapshot.is_newer() && snapshot.take_essence(bytes) => {}
             // What follows a damaged line may still be whole, and is later than what is known.
             None => {
                 let what = || format!("{} bytes at {at} were not written whole, ignored", bytes.len());

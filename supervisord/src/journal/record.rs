@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of the form. A reader takes this and all earlier ones.
+/// The version of the form. A reader takes this and all earlier ones, and of later ones what [`Essence`] says.
 pub const FORMAT: u32 = 1;
 
 /// Who wrote a journal, and when its contents hold.
@@ -70,6 +70,52 @@ impl Record {
     /// Group and name, by which a process is found again.
     pub fn key(&self) -> (&str, &str) {
         (&self.group, &self.name)
+    }
+}
+
+/// What a line about a process says in every version, so that an earlier one too knows who runs.
+#[derive(Debug, Deserialize)]
+pub struct Essence {
+    process: EssentialProcess,
+}
+
+#[derive(Debug, Deserialize)]
+struct EssentialProcess {
+    group: String,
+    name: String,
+    #[serde(default)]
+    child: Option<EssentialChild>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EssentialChild {
+    identity: Identity,
+    #[serde(default)]
+    pipes: Pipes,
+}
+
+impl Essence {
+    /// The record of a main process with settings that are not known, so that another one takes its place.
+    ///
+    /// # Errors
+    /// Group and name of the process if it has none.
+    pub fn record(self) -> Result<Record, (String, String)> {
+        let EssentialProcess { group, name, child } = self.process;
+        let Some(EssentialChild { identity, pipes }) = child else { return Err((group, name)) };
+        Ok(Record {
+            group,
+            name,
+            settings: 0,
+            wanted: true,
+            life: Life::Running,
+            child: Some(Child { identity, pipes, adopted: None, only_writes: false }),
+            intent: None,
+            past: Past::default(),
+            // Supervisor's defaults.
+            manner: Manner { signal: 15, wait: 10, stop_group: false, kill_group: false },
+            logs: [None, None],
+            remains: Remains::default(),
+        })
     }
 }
 

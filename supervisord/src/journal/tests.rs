@@ -90,15 +90,38 @@ fn flipped_bit_costs_one_line_and_what_follows_is_read() {
 }
 
 #[test]
-fn aliens_and_later_versions_are_refused_as_a_whole() {
+fn aliens_and_what_begins_in_an_unknown_way_are_refused_as_a_whole() {
     assert_eq!(replay(b"\x7fELF nonsense\n"), Err(Alien::NoJournal));
     assert_eq!(replay(&journal(&[process(record("a", Life::Running))])), Err(Alien::NoJournal));
-    let later = Header { format: FORMAT + 1, ..header() };
-    assert_eq!(replay(&journal(&[Line::Header(Cow::Owned(later))])), Err(Alien::Newer(FORMAT + 1)));
     let strange = format!(r#"{{"header":{{"format":{},"who":"knows"}}}}"#, FORMAT + 7);
     let strange = format!("{:08x} {strange}\n", checksum(strange.as_bytes()));
     assert_eq!(replay(strange.as_bytes()), Err(Alien::Newer(FORMAT + 7)));
     assert_eq!(replay(b""), Ok(Snapshot::default()));
+}
+
+#[test]
+fn later_version_is_read_as_well_as_can_be() {
+    let later = Header { format: FORMAT + 1, ..header() };
+    let mut text = journal(&[Line::Header(Cow::Owned(later.clone())), process(record("a", Life::Fatal))]);
+    for line in [
+        r#"{"process":{"group":"g","name":"b","life":{"dreaming":7},"child":{"identity":{"pid":5,"start_time":6},"more":1}}}"#,
+        r#"{"process":{"group":"g","name":"c","life":"dreaming","child":{"identity":{"pid":8,"start_time":9}}}}"#,
+        r#"{"process":{"group":"g","name":"c","life":"dreaming"}}"#,
+        r#"{"weather":"fine"}"#,
+    ] {
+        text.extend(format!("{:08x} {line}\n", checksum(line.as_bytes())).bytes());
+    }
+    let snapshot = replay(&text).unwrap();
+    assert_eq!(snapshot.header, Some(later));
+    assert!(snapshot.damage.unwrap().contains("its format is version 2"));
+    let known: Vec<_> =
+        snapshot.records.values().map(|r| (r.name.as_str(), r.child.map(|c| c.identity.pid))).collect();
+    assert_eq!(known, [("a", Some(99)), ("b", Some(5))]);
+    assert_eq!(
+        snapshot.records.values().next(),
+        Some(&record("a", Life::Fatal)),
+        "whole lines are read whole"
+    );
 }
 
 #[test]

@@ -1,0 +1,234 @@
+//! The journal when it cannot be written, when it is of another version, and when the daemon dies at awkward moments.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+};
+
+use supervisor_tests::{Daemon, Gap, Signal, is_root, journal, kill, processes, set_mode};
+
+/// A program, and one that its operator has stopped.
+const TWO: &str = "\
+[program:x]
+command=$ACTOR record=$DIR/starts lines-wild=1
+startsecs=0
+stdout_logfile=$DIR/x.log
+[program:y]
+command=$ACTOR record=$DIR/y sleep
+startsecs=0
+";
+
+/// Starts a daemon with [`TWO`], stops `y` and kills the daemon. The pid of `x`.
+fn start_two() -> (Daemon, i32) {
+    let mut daemon = Daemon::start(TWO);
+    daemon.until_more_lines("x.log");
+    daemon.until_state("y", "RUNNING");
+    daemon.ctl("stop y").is("y: stopped\n");
+    let pid = daemon.process_pid("x");
+    daemon.crash();
+    (daemon, pid)
+}
+
+/// Puts a journal from the folder `journals` in the place of the daemon's: `x` in it is the `x` that runs.
+fn put_journal(daemon: &Daemon, name: &str) {
+    let path = format!("{}/journals/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(path).expect("a journal");
+    let process = &daemon.last_child_in_journal("x")["process"];
+    let child = &process["child"];
+    let lines = text.lines().filter(|line| line.starts_with('{')).map(|line| {
+        let line = line.replace("BOOT", &journal::boot_id());
+        [
+            ("111111", &child["identity"]["pid"]),
+            ("222222", &child["identity"]["start_time"]),
+            ("333333", &child["pipes"]["stdout"]),
+            ("444444", &child["pipes"]["stderr"]),
+            ("555555", &process["settings"]),
+        ]
+        .iter()
+        .fold(line, |line, (placeholder, value)| line.replace(placeholder, &value.to_string()))
+    });
+    daemon.write_journal(&lines.collect::<Vec<_>>());
+}
+
+/// Lines of the daemon's log about the journal.
+fn said_of_the_journal(daemon: &Daemon) -> Vec<String> {
+    daemon.log().lines().filter(|line| line.contains("journal")).map(str::to_owned).collect()
+}
+
+#[test]
+fn journal_of_an_earlier_version_is_understood() {
+    for name in ["format-0", "format-1"] {
+        let (mut daemon, pid) = start_two();
+        put_journal(&daemon, name);
+        daemon.launch(&[]);
+        assert_eq!(daemon.process_pid("x"), pid, "{name}");
+        assert_eq!(
+            (daemon.state("x").as_str(), daemon.state("y").as_str()),
+            ("RUNNING", "STOPPED"),
+            "{name}"
+        );
+        daemon.until_more_lines("x.log");
+        assert_eq!(daemon.starts("starts").len(), 1, "{name}");
+        assert_eq!(said_of_the_journal(&daemon), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn journal_of_a_later_version_is_one_warning_and_nothing_runs_twice() {
+    let (mut daemon, pid) = start_two();
+    put_journal(&daemon, "format-2");
+    daemon.launch(&[]);
+    // Its settings are in words of which nothing is known here: another takes its place, after its end.
+    daemon.until_starts("starts", 2);
+    daemon.until_state("x", "RUNNING");
+    assert!(!processes::is_alive(pid) || processes::is_zombie(pid), "there would be two");
+    assert_eq!(daemon.state("y"), "STOPPED", "a line that can be read is believed");
+    let said = said_of_the_journal(&daemon);
+    assert!(said.len() == 1 && said[0].contains("WARN") && said[0].contains("version 2"), "{said:?}");
+}
+
+#[test]
+fn journal_that_cannot_be_read_at_all_is_one_warning_and_is_kept() {
+    let (mut daemon, _) = start_two();
+    fs::write(daemon.path("supervisord.state/journal"), b"\x7fELF nonsense").expect("ours");
+    daemon.launch(&[]);
+    daemon.until_starts("starts", 2);
+    daemon.until_state("y", "RUNNING");
+    let said = said_of_the_journal(&daemon);
+    assert!(said.len() == 1 && said[0].contains("it does not begin like a journal"), "{said:?}");
+    assert_eq!(daemon.read_bytes("supervisord.state/journal.alien"), b"\x7fELF nonsense");
+}
+
+#[test]
+fn child_of_a_start_that_was_cut_short_is_found_by_its_pipes() {
+    let (mut daemon, pid) = start_two();
+    let mut record = daemon.last_child_in_journal("x");
+    let process = record["process"].as_object_mut().expect("an object");
+    let pipes = process["child"]["pipes"].clone();
+    process.insert("child".to_owned(), serde_json::Value::Null);
+    process.insert("intent".to_owned(), pipes);
+    process.insert("life".to_owned(), "spawning".into());
+    let mut lines = daemon.journal();
+    lines.push(record.to_string());
+    daemon.write_journal(&lines);
+    daemon.launch(&[]);
+    assert_eq!(daemon.process_pid("x"), pid);
+    daemon.until_more_lines("x.log");
+    assert_eq!(daemon.starts("starts").len(), 1);
+}
+
+#[test]
+fn start_that_was_cut_short_before_there_was_a_child_is_made_good() {
+    let (mut daemon, pid) = start_two();
+    let mut record = daemon.last_child_in_journal("x");
+    let process = record["process"].as_object_mut().expect("an object");
+    let pipes = process["child"]["pipes"].clone();
+    process.insert("child".to_owned(), serde_json::Value::Null);
+    process.insert("intent".to_owned(), pipes);
+    process.insert("life".to_owned(), "spawning".into());
+    let mut lines = daemon.journal();
+    lines.push(record.to_string());
+    daemon.write_journal(&lines);
+    kill(pid, Signal::SIGKILL);
+    daemon.until("its end", || !processes::is_alive(pid) || processes::is_zombie(pid));
+    daemon.launch(&[]);
+    daemon.until_starts("starts", 2);
+    daemon.until_state("x", "RUNNING");
+    assert_eq!(daemon.json("x")["retries"], 0);
+    assert_eq!(daemon.starts("starts").len(), 2);
+}
+
+#[test]
+fn daemon_that_dies_in_or_right_after_an_upgrade_is_followed_by_one_that_knows_all() {
+    let mut daemon = Daemon::start_for_gap(TWO);
+    daemon.until_more_lines("x.log");
+    daemon.until_state("y", "RUNNING");
+    daemon.ctl("stop y").is("y: stopped\n");
+    let pid = daemon.process_pid("x");
+    for round in 0..4 {
+        if round % 2 == 0 {
+            daemon.hold_upgrade();
+        } else {
+            let reply = daemon.ctl("upgrade");
+            assert_eq!(reply.status, 0, "{reply:?}");
+        }
+        daemon.crash();
+        daemon.launch_copy();
+        assert_eq!(daemon.process_pid("x"), pid, "round {round}");
+        assert_eq!(daemon.state("y"), "STOPPED");
+        daemon.until_more_lines("x.log");
+    }
+    daemon.pass(Gap::Upgrade, |_| {});
+    assert_eq!(daemon.process_pid("x"), pid);
+    assert_eq!(daemon.starts("starts").len(), 1);
+}
+
+#[test]
+fn journal_on_a_full_disk_is_said_and_hinders_nobody() {
+    if !is_root("journal_on_a_full_disk_is_said_and_hinders_nobody") {
+        return;
+    }
+    let mut daemon = Daemon::prepare(&format!("[supervisord]\nruntime_directory=$DIR/state\n{TWO}"));
+    fs::create_dir(daemon.path("state")).expect("a directory");
+    let mount = daemon.expand("mount -t tmpfs -o size=1m,mode=700 none $DIR/state && exec \"$@\"");
+    daemon.launch_in(&["unshare", "-m", "sh", "-c", &mount, "sh"]);
+    daemon.until_state("y", "RUNNING");
+    let inside = format!("/proc/{}/root{}", daemon.daemon_pid(), daemon.path("state/filler").display());
+    fill(&inside);
+    for round in 2..=12 {
+        daemon.ctl("restart x").is("x: stopped\nx: started\n");
+        daemon.until_starts("starts", round);
+        let pid = daemon.until_starts("y", round - 1)[round - 2].pid;
+        kill(pid, Signal::SIGKILL);
+    }
+    daemon.until_state("y", "RUNNING");
+    let complaints = || daemon.log().matches("for the journal cannot be written").count();
+    assert_eq!(complaints(), 1, "said once");
+    let reply = daemon.ctl("status --long");
+    assert!(
+        reply.stderr.contains("the journal cannot be written") && reply.stderr.contains("No space"),
+        "{reply:?}"
+    );
+    fs::remove_file(&inside).expect("the filler");
+    daemon.until_log("the journal can be written again");
+    let reply = daemon.ctl("status --long");
+    assert!(!reply.stderr.contains("journal"), "{reply:?}");
+    // And what it says is true again.
+    let names = ["x", "y"];
+    let pids = names.map(|name| daemon.process_pid(name));
+    daemon.crash();
+    let target = pids[0].to_string();
+    daemon.launch_in(&["nsenter", "-t", &target, "-m"]);
+    assert_eq!(names.map(|name| daemon.process_pid(name)), pids);
+}
+
+/// Fills the file system.
+fn fill(path: &str) {
+    let mut file = fs::File::create(path).expect("a file");
+    for size in [1 << 16, 1 << 12, 1] {
+        let block = vec![b'x'; size];
+        loop {
+            match file.write(&block) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
+                Err(error) => panic!("{path}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn directory_that_others_may_write_to_is_said_and_hinders_nobody() {
+    let mut daemon = Daemon::prepare(&format!("[supervisord]\nruntime_directory=$DIR/state\n{TWO}"));
+    fs::create_dir(daemon.path("state")).expect("a directory");
+    set_mode(&daemon.path("state"), 0o777);
+    daemon.launch(&[]);
+    daemon.until_state("x", "RUNNING");
+    let said = said_of_the_journal(&daemon);
+    assert!(said.len() == 1 && said[0].contains("has mode 777"), "{said:?}");
+    let reply = daemon.ctl("status --long");
+    assert!(reply.stderr.contains("has mode 777: others can write to it"), "{reply:?}");
+    assert_eq!(daemon.ctl("status").stderr, "", "scripts read what Supervisor would print");
+    assert_eq!(fs::metadata(daemon.path("state")).expect("it").permissions().mode() & 0o777, 0o777);
+}
