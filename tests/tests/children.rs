@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use serde_json::Value;
-use supervisor_tests::{Daemon, Signal, is_root, kill, monotonic, set_mode};
+use supervisor_tests::{Daemon, Signal, binary, is_root, kill, monotonic, set_mode};
 
 /// What the actor's `dump=$DIR/NAME` found.
 fn dump(daemon: &Daemon, name: &str) -> Value {
@@ -245,4 +245,21 @@ startretries=0
     assert_eq!(x["ppid"], daemon.daemon_pid());
     daemon.until_state("failing", "FATAL");
     assert!(daemon.ctl("status failing").stdout.contains("chdir to /nonexistent: ENOENT"));
+}
+
+#[test]
+fn where_a_sandbox_lets_no_child_own_its_descriptors_children_are_made_by_fork() {
+    let mut daemon = Daemon::prepare(
+        "[program:x]
+command=$ACTOR dump=$DIR/x sleep
+startsecs=0
+",
+    );
+    let actor = binary("actor").display().to_string();
+    // As the default profile of container engines does to who is not their administrator, on kernels before 5.9.
+    daemon.launch_in(&[&actor, "refuse=close_range,unshare", "become"]);
+    let x = dump(&daemon, "x");
+    let descriptors: Vec<_> = x["descriptors"].as_object().expect("a table").keys().cloned().collect();
+    assert_eq!(descriptors, ["0", "1", "2"], "{x:#}");
+    assert_eq!(daemon.state("x"), "RUNNING");
 }

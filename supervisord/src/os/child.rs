@@ -145,7 +145,7 @@ pub(super) fn set_signal_mask(mask: u64) -> u64 {
 }
 
 /// Takes a copy of the daemon's descriptors up to `last`: before this, a change here would be a change there.
-unsafe fn own_descriptors(last: i32) -> Result<(), Failure> {
+pub(super) unsafe fn own_descriptors(last: i32) -> Result<(), Failure> {
     // SAFETY: leaves the daemon's table as it is and gives this process one of its own.
     unsafe {
         if libc::syscall(libc::SYS_close_range, last + 1, u32::MAX, CLOSE_RANGE_UNSHARE) < 0 {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::child::{ChildTask, RawIdentity, changed_signals, set_signal_mask};
+use super::child::{ChildTask, RawIdentity, changed_signals, own_descriptors, set_signal_mask};
 
 /// Bytes of the stack on which a `clone`d child runs until `execve`.
 const STACK_SIZE: usize = 64 * 1024;
@@ -292,11 +292,15 @@ fn clone_child(
     Ok(Child { pid, pidfd })
 }
 
-/// Whether `clone` is allowed here and really shares the memory, which an emulator may not do.
+/// Whether `clone` is allowed here and really shares the memory, which an emulator may not do, and whether a child
+/// can have descriptors of its own then, which a sandbox may refuse.
 fn clone_works(stack: &Stack) -> bool {
     extern "C" fn leave_mark(mark: *mut c_void) -> i32 {
-        // SAFETY: `mark` is the address of an AtomicI32 that outlives this child.
-        unsafe { &*mark.cast::<AtomicI32>().cast_const() }.store(1, Ordering::Release);
+        // SAFETY: this is a new process, whose descriptors are still those of its parent.
+        if unsafe { own_descriptors(2) }.is_ok() {
+            // SAFETY: `mark` is the address of an AtomicI32 that outlives this child.
+            unsafe { &*mark.cast::<AtomicI32>().cast_const() }.store(1, Ordering::Release);
+        }
         0
     }
     let mark = AtomicI32::new(0);

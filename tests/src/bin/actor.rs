@@ -28,6 +28,8 @@
 //! | `sleep`, `sleep=MS` | for ever, or so many milliseconds |
 //! | `spawn { … }` | a child in the same process group |
 //! | `daemonize { … }` | a grandchild in a session of its own, its parent gone; stdout and stderr stay open |
+//! | `refuse=NAME,…` | has the kernel refuse these system calls to it and its children with EPERM |
+//! | `become PROGRAM WORD…` | executes the program in its place |
 //! | `kill=SEGV` | sends itself the signal |
 //! | `exit=STATUS` | exits |
 #![allow(
@@ -43,7 +45,10 @@ use std::{
     io::{self, BufRead, Read as _, Write},
     os::{
         linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener},
+        unix::{
+            net::{SocketAddr, UnixListener},
+            process::CommandExt as _,
+        },
     },
     path::Path,
     process::{Command, ExitCode},
@@ -87,6 +92,9 @@ impl Actor {
         while at < words.len() {
             let (verb, value) = words[at].split_once('=').unwrap_or((&words[at], ""));
             at += 1;
+            if verb == "become" {
+                return Err(Command::new(&words[at]).args(&words[at + 1..]).exec().into());
+            }
             let script = block(words, &mut at);
             if let Some(status) = self.step(verb, value, script)? {
                 return Ok(status);
@@ -126,6 +134,7 @@ impl Actor {
                 Command::new(std::env::current_exe()?).args(script).spawn()?;
             }
             "listen" => listen(value)?,
+            "refuse" => refuse(value)?,
             "kill" => raise(signal(value)?)?,
             "exit" => return Ok(Some(value.parse()?)),
             _ => write(verb, value)?,
@@ -254,6 +263,31 @@ fn write_all(mut bytes: &[u8]) -> Result<(), Failure> {
         let written = rustix::io::write(io::stdout(), bytes)?;
         bytes = &bytes[written..];
     }
+    Ok(())
+}
+
+/// Installs a seccomp filter; source: seccomp(2).
+#[allow(unsafe_code, reason = "there is no safe wrapper for a filter program")]
+fn refuse(names: &str) -> Result<(), Failure> {
+    let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    let (load, jump, answer) = (0x20, 0x15, 0x06);
+    // The number of the system call is the first field of what a filter sees.
+    let mut program = vec![statement(load, 0)];
+    for name in names.split(',') {
+        let number = match name {
+            "close_range" => libc::SYS_close_range,
+            "unshare" => libc::SYS_unshare,
+            _ => return Err(format!("unknown system call {name:?}").into()),
+        };
+        program.push(libc::sock_filter { jf: 1, ..statement(jump, u32::try_from(number)?) });
+        program.push(statement(answer, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()));
+    }
+    program.push(statement(answer, libc::SECCOMP_RET_ALLOW));
+    let filter = libc::sock_fprog { len: u16::try_from(program.len())?, filter: program.as_mut_ptr() };
+    prctl::set_no_new_privs()?;
+    // SAFETY: the filter is a live array of that length, which the kernel copies.
+    let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
+    nix::errno::Errno::result(result)?;
     Ok(())
 }
 
