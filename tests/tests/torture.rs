@@ -20,6 +20,9 @@ impl Random {
     }
 }
 
+/// Programs that write with the actor's own pauses; more of them pause longer, so that a long run does not fill the disk.
+const USUAL: usize = 12;
+
 /// The programs of a run.
 struct Cast {
     /// Never end by themselves; every fourth has its own stderr, every fifth rotates often.
@@ -32,12 +35,12 @@ impl Cast {
     /// `round` is in a key that no running program has to be restarted for, and in a program of its own.
     fn configuration(&self, round: u64) -> String {
         let mut text = format!("[program:extra]\ncommand=$ACTOR print=round-{} sleep\n", round / 4);
+        let pause = 40 * (self.steady + self.passing).max(USUAL) / USUAL;
         for n in 0..self.steady {
-            // A rotation looks at every possible backup: not more of them than are needed.
             let size = if n % 5 == 0 { "1MB" } else { "5MB" };
             text += &format!(
-                "[program:s{n}]\ncommand=$ACTOR lines-wild={seed}\nstartsecs=0\nautorestart=true\nstopwaitsecs={wait}\n\
-                 stdout_logfile=$DIR/s{n}.log\nstdout_logfile_maxbytes={size}\nstdout_logfile_backups=400\n\
+                "[program:s{n}]\ncommand=$ACTOR lines-wild={seed}:999999999:{pause}\nstartsecs=0\nautorestart=true\nstopwaitsecs={wait}\n\
+                 stdout_logfile=$DIR/s{n}.log\nstdout_logfile_maxbytes={size}\nstdout_logfile_backups=9999\n\
                  redirect_stderr={redirect}\n",
                 seed = n + 1,
                 wait = 10 + round % 7,
@@ -46,7 +49,7 @@ impl Cast {
         }
         for n in 0..self.passing {
             text += &format!(
-                "[program:p{n}]\ncommand=$ACTOR lines-wild={seed}:{lines} exit={status}\nstartsecs=0\n\
+                "[program:p{n}]\ncommand=$ACTOR lines-wild={seed}:{lines}:{pause} exit={status}\nstartsecs=0\n\
                  autorestart=false\nstdout_logfile=$DIR/p{n}.log\nstdout_logfile_maxbytes=1MB\nstdout_logfile_backups=50\n",
                 seed = 1000 + n,
                 lines = Self::lines_of_passing(n),

@@ -12,7 +12,7 @@
 //! | `lines=N`, `lines-each=N` | numbered lines: in big writes, in one write each |
 //! | `lines-paced=N:MS` | numbered lines, one every MS milliseconds |
 //! | `lines-wild=SEED` | for ever: bursts of numbered lines of 100 bytes, as fast as they are read, and short pauses |
-//! | `lines-wild=SEED:N` | the same, N lines |
+//! | `lines-wild=SEED:N`, `lines-wild=SEED:N:MS` | the same, N lines; pauses of less than MS milliseconds |
 //! | `flood=BYTES` | so many bytes without a line end |
 //! | `copy=FILE` | the bytes of FILE on stdout |
 //! | `close-stdout`, `close-stderr` | closes the descriptor |
@@ -178,8 +178,10 @@ fn write(verb: &str, value: &str) -> Result<(), Failure> {
             numbered(number.parse()?, 0, Some(Duration::from_millis(pace.parse()?)))?;
         }
         "lines-wild" => {
-            let (seed, number) = value.split_once(':').unwrap_or((value, "999999999"));
-            wild(seed.parse()?, number.parse()?)?;
+            let mut words = value.split(':');
+            let mut next = |default| words.next().unwrap_or(default).parse::<u64>();
+            let (seed, number, pause) = (next("")?, next("999999999")?, next("40")?);
+            wild(seed, usize::try_from(number)?, pause)?;
         }
         "flood" => out.write_all(&vec![b'x'; value.parse()?])?,
         "copy" => out.write_all(&fs::read(value)?)?,
@@ -228,8 +230,8 @@ fn accept() -> Result<Option<u8>, Failure> {
 }
 
 /// Writes lines of 100 bytes that begin with their number in nine digits, in bursts of random length; a burst is one
-/// write or one write for each line, and the pause after it is short.
-fn wild(seed: u64, number: usize) -> Result<(), Failure> {
+/// write or one write for each line, and the pause after it is shorter than `pause` milliseconds.
+fn wild(seed: u64, number: usize, pause: u64) -> Result<(), Failure> {
     let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move |below: u64| {
         // xorshift64: any spread will do.
@@ -252,7 +254,7 @@ fn wild(seed: u64, number: usize) -> Result<(), Failure> {
             }
         }
         write_all(&pending)?;
-        thread::sleep(Duration::from_millis(next(40)));
+        thread::sleep(Duration::from_millis(next(pause)));
     }
     Ok(())
 }
