@@ -58,6 +58,13 @@ impl Daemon {
         self.wait();
     }
 
+    /// Starts another daemon that takes the place of this one, and waits for the end of the latter.
+    pub fn supersede(&mut self) {
+        let mut old = self.child.take().expect("a daemon runs in the foreground");
+        self.launch(&["--take-over"]);
+        self.until("the old daemon to end", || old.try_wait().expect("waiting for supervisord").is_some());
+    }
+
     /// Begins an upgrade which stands still when the old image has gone and the next one has not begun. A shell is in
     /// the daemon's place then: it makes no child, for it would reap ours.
     pub fn hold_upgrade(&self) {

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, os::unix::net::UnixStream, path::Path};
 
-use supervisor_tests::{Daemon, Signal, kill, lines, processes};
+use supervisor_tests::{Daemon, Signal, is_root, kill, lines, processes};
 
 /// Tests of a row: what its event contains, then those for each column of the table.
 type Row = (&'static str, [&'static [&'static str]; 4]);
@@ -51,6 +51,7 @@ const TESTS: &[Row] = &[
             ],
         ],
     ),
+    ("--take-over", [&["survival::take_over_of_one_of_ours_keeps_pids_output_and_sockets"]; 4]),
     (
         "`update`",
         [
@@ -260,6 +261,34 @@ fn another_configuration_while_no_daemon_runs_is_as_an_update() {
     lines::count(&daemon, "gone.log");
     assert_eq!(daemon.starts("gone").len(), 1);
     assert_eq!(daemon.starts("same").len(), 1);
+}
+
+#[test]
+fn take_over_of_one_of_ours_keeps_pids_output_and_sockets() {
+    if !is_root("take_over_of_one_of_ours_keeps_pids_output_and_sockets") {
+        return;
+    }
+    let mut daemon = Daemon::start(&format!(
+        "{FASTCGI}[program:x]\ncommand=$ACTOR lines-wild=1\nstartsecs=0\nstdout_logfile=$DIR/x.log\n\
+         [program:once]\ncommand=$ACTOR wait-signal=USR1 exit=7\nstartsecs=0\nautorestart=false\n"
+    ));
+    daemon.until_more_lines("x.log");
+    let names = ["x", "once", "f"];
+    for name in names {
+        daemon.until_state(name, "RUNNING");
+    }
+    let (main, pids) = (daemon.daemon_pid(), names.map(|name| daemon.process_pid(name)));
+    let sockets = ["s.sock", "f.sock"];
+    let inodes = sockets.map(|name| inode(&daemon, name));
+    daemon.supersede();
+    assert_ne!(daemon.daemon_pid(), main);
+    assert_eq!(names.map(|name| daemon.process_pid(name)), pids);
+    assert_eq!(sockets.map(|name| inode(&daemon, name)), inodes);
+    drop(UnixStream::connect(daemon.path("f.sock")).expect("somebody listens"));
+    daemon.until_more_lines("x.log");
+    kill(pids[1], Signal::SIGUSR1);
+    daemon.until_state("once", "EXITED");
+    assert_eq!(daemon.json("once")["exitstatus"], 7);
 }
 
 #[test]
