@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use supervisor_tests::{Daemon, Gap, Signal, journal, kill, processes};
+use supervisor_tests::{Daemon, Gap, Signal, is_root, journal, kill, processes};
 
 /// Kills the daemon as a crash would, and starts another one.
 fn crash(daemon: &mut Daemon) {
@@ -259,4 +259,33 @@ stdout_logfile_maxbytes=0
         }
         daemon.until_more_lines("x.log");
     }
+}
+
+#[test]
+fn killed_container_that_comes_back_starts_everything_though_the_boot_is_the_same() {
+    if !is_root("killed_container_that_comes_back_starts_everything_though_the_boot_is_the_same") {
+        return;
+    }
+    let mut daemon = Daemon::prepare(
+        "[program:once]
+command=$ACTOR record=$DIR/once
+startsecs=0
+autorestart=false
+[program:x]
+command=$ACTOR record=$DIR/x sleep
+startsecs=0
+",
+    );
+    let container = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    daemon.launch_in(&container);
+    daemon.until_starts("once", 1);
+    daemon.until_state("once", "EXITED");
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    daemon.until_no_programs();
+    daemon.launch_in(&container);
+    daemon.until_starts("once", 2);
+    daemon.until_starts("x", 2);
+    assert_eq!(daemon.state("x"), "RUNNING");
+    assert!(!daemon.log().contains("while no supervisord ran"), "{}", daemon.log());
 }

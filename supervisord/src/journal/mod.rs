@@ -50,9 +50,13 @@ pub enum Alien {
 }
 
 impl Snapshot {
-    /// What is left of it in the boot `boot`: after a reboot nothing runs, and only what operators wanted counts.
+    /// Whether it was written in the boot `boot`, in the form of [`boot_id`](crate::os::search::boot_id): after a reboot,
+    /// or that of a container, nothing runs, and only what operators wanted counts.
     pub fn is_of_boot(&self, boot: &str) -> bool {
-        self.header.as_ref().is_some_and(|header| header.boot == boot)
+        let Some(header) = &self.header else { return false };
+        let (theirs, ours) = (divided(&header.boot), divided(boot));
+        // That one of the two did not see process 1 is no sign of another life.
+        theirs.0 == ours.0 && (theirs.1 == ours.1 || theirs.1.is_none() || ours.1.is_none())
     }
 
     /// A later version is believed as far as it can be read: programs that it has started must not be started twice.
@@ -80,6 +84,11 @@ impl Snapshot {
         };
         true
     }
+}
+
+/// The kernel's part, and that of the container.
+fn divided(boot: &str) -> (&str, Option<&str>) {
+    boot.split_once('/').map_or((boot, None), |(kernel, life)| (kernel, Some(life)))
 }
 
 /// Reads a journal. An empty one says nothing.

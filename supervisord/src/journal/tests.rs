@@ -194,3 +194,22 @@ fn alien_file_is_moved_aside() {
     assert_eq!(found, Err(Alien::NoJournal));
     assert!(dir.path().join("journal.alien").exists());
 }
+
+#[test]
+fn a_boot_is_that_of_the_kernel_and_of_the_container() {
+    let snapshot = |boot: &str| Snapshot {
+        header: Some(Header { boot: boot.to_owned(), ..header() }),
+        ..Snapshot::default()
+    };
+    for (written, now, is_the_same) in [
+        ("b/17", "b/17", true),
+        ("b/17", "b/18", false),
+        ("b/17", "c/17", false),
+        // Process 1 could not be seen.
+        ("b", "b/17", true),
+        ("b/17", "b", true),
+        ("b", "c", false),
+    ] {
+        assert_eq!(snapshot(written).is_of_boot(now), is_the_same, "{written} {now}");
+    }
+}

@@ -30,12 +30,18 @@ pub fn pipe_of(fd: &OwnedFd) -> Option<PipeId> {
     pipe_at(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())))
 }
 
-/// The `boot_id` of this boot.
+/// What tells this life of the system, or of the container, from all others: the kernel's `boot_id`, and when process 1
+/// has started, for a container that was killed comes back in the same boot. Without the latter where it cannot be seen.
 ///
 /// # Errors
 /// Where `/proc` is missing.
 pub fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let boot = boot.trim();
+    Ok(match family::stat_of(Pid::from_raw(1)) {
+        Ok(first) => format!("{boot}/{}", first.start_time),
+        Err(_) => boot.to_owned(),
+    })
 }
 
 /// The identity of a process that is known to be there, such as a child that was not reaped.
