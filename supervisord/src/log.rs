@@ -146,13 +146,22 @@ impl ActivityLog {
     /// # Errors
     /// [`LogError::Open`].
     pub fn open(config: &DaemonConfig) -> Result<Self, LogError> {
-        let outlets = Outlets::open(config)?;
+        Ok(Self::new(Outlets::open(config)?, config.loglevel))
+    }
+
+    /// The same for a daemon that goes on in another image: a file that cannot be opened is no reason to end, it is
+    /// tried again with each line.
+    pub fn open_whatever_happens(config: &DaemonConfig) -> Self {
+        Self::new(Outlets::open_whatever_happens(config), config.loglevel)
+    }
+
+    fn new(outlets: Outlets, level: LogLevel) -> Self {
         let shared = Shared {
-            level: AtomicU8::new(config.loglevel as u8),
+            level: AtomicU8::new(level as u8),
             outlets: Mutex::new(outlets),
             generation: watch::Sender::new(0),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// Makes this the log of the whole process.
@@ -270,10 +279,25 @@ impl Outlets {
                 (outlet, Some(path.clone()))
             }
         };
+        Ok(Self::new(main, path, config))
+    }
+
+    fn open_whatever_happens(config: &DaemonConfig) -> Self {
+        let (main, path) = match &config.logfile {
+            DaemonLog::Syslog => (Outlet::syslog(), None),
+            DaemonLog::File(path) => {
+                let (maxbytes, backups) = (config.logfile_maxbytes, config.logfile_backups);
+                (Outlet::file_or_missing(path, maxbytes, backups), Some(path.clone()))
+            }
+        };
+        Self::new(main, path, config)
+    }
+
+    fn new(main: Outlet, path: Option<PathBuf>, config: &DaemonConfig) -> Self {
         let wants_echo = config.nodaemon && !config.silent && !main.is_stdout();
         // Without a stdout there is nobody to read it.
         let echo = if wants_echo { Outlet::file(Path::new("/dev/stdout"), 0, 0).ok() } else { None };
-        Ok(Self { main, echo, path, line: String::new() })
+        Self { main, echo, path, line: String::new() }
     }
 
     /// Writes one event to all outlets.

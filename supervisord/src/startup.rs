@@ -269,7 +269,7 @@ pub fn succeed(
     let config = &loaded.config;
     handover::refuse_other_user(&config.daemon).map_err(StartError::OtherUser)?;
     raise_limits(&config.daemon, &mut backlog);
-    let log = ActivityLog::open(&config.daemon)?;
+    let log = ActivityLog::open_whatever_happens(&config.daemon);
     log.install()?;
     let signals = Signals::install().map_err(StartError::Signals)?;
     backlog.emit();

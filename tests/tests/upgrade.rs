@@ -295,6 +295,23 @@ fn image_that_gives_up_is_followed_by_the_one_before() {
 }
 
 #[test]
+fn log_that_cannot_be_opened_again_is_no_reason_to_end() {
+    let daemon = Daemon::start("[program:a]\ncommand=$ACTOR sleep\n");
+    daemon.until_state("a", "RUNNING");
+    let pid = daemon.process_pid("a");
+    let log = daemon.path("supervisord.log");
+    fs::rename(&log, daemon.path("moved.log")).expect("as logrotate does");
+    fs::create_dir(&log).expect("a directory in its place");
+    daemon.ctl("upgrade").is(&format!("Upgraded supervisord (pid {}, 0.1.0 → 0.1.0)\n", daemon.daemon_pid()));
+    assert_eq!((daemon.state("a").as_str(), daemon.process_pid("a")), ("RUNNING", pid));
+    assert!(daemon.read("daemon.err").contains("cannot open the log"), "{}", daemon.read("daemon.err"));
+    fs::remove_dir(&log).expect("it is empty");
+    daemon.ctl("restart a").is("a: stopped\na: started\n");
+    let text = daemon.log();
+    assert!(text.contains("was replaced by") && text.contains("spawned: 'a'"), "nothing is left out: {text}");
+}
+
+#[test]
 fn second_upgrade_under_way_is_refused() {
     let mut daemon = Daemon::prepare("[program:a]\ncommand=$ACTOR sleep\n");
     daemon.launch_copy();

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io::{self, Write},
     os::fd::AsFd,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::output::{syslog::Syslog, target::Target, writer::Notice};
@@ -31,12 +31,34 @@ pub(super) struct Outlet {
 enum Kind {
     Target(Target),
     Syslog(Syslog),
+    /// A file that could not be opened: each line tries again.
+    Missing(Missing),
+}
+
+/// How a file is to be opened that could not be.
+#[derive(Debug)]
+struct Missing {
+    path: PathBuf,
+    maxbytes: u64,
+    backups: u32,
+}
+
+impl Missing {
+    fn open(&self) -> io::Result<Target> {
+        Target::open(&self.path, MODE, self.maxbytes, self.backups)
+    }
 }
 
 impl Outlet {
     /// A file, or whatever the path leads to.
     pub(super) fn file(path: &Path, maxbytes: u64, backups: u32) -> io::Result<Self> {
         Ok(Self::new(Kind::Target(Target::open(path, MODE, maxbytes, backups)?)))
+    }
+
+    /// The same for a daemon that has to go on even if it cannot be opened now.
+    pub(super) fn file_or_missing(path: &Path, maxbytes: u64, backups: u32) -> Self {
+        let missing = Missing { path: path.to_path_buf(), maxbytes, backups };
+        Self::new(missing.open().map_or(Kind::Missing(missing), Kind::Target))
     }
 
     /// The system log.
@@ -54,7 +76,7 @@ impl Outlet {
         let identity = match &self.kind {
             Kind::Target(Target::File(file)) => rustix::fs::fstat(file.as_fd()),
             Kind::Target(Target::Stream(stream)) => rustix::fs::fstat(stream.as_fd()),
-            Kind::Syslog(_) => return false,
+            Kind::Syslog(_) | Kind::Missing(_) => return false,
         };
         match (identity, rustix::fs::fstat(io::stdout())) {
             (Ok(ours), Ok(stdout)) => (ours.st_dev, ours.st_ino) == (stdout.st_dev, stdout.st_ino),
@@ -64,18 +86,25 @@ impl Outlet {
 
     /// Writes a line (with its end), or keeps it for later, or drops it.
     pub(super) fn write(&mut self, line: &[u8]) {
+        if let Kind::Missing(missing) = &self.kind
+            && let Ok(target) = missing.open()
+        {
+            self.kind = Kind::Target(target);
+        }
         match &mut self.kind {
+            Kind::Missing(Missing { path, .. }) => {
+                let trouble = format!("cannot open the log {}, will try again", path.display());
+                self.keep(line);
+                self.tell(&trouble);
+            }
             Kind::Syslog(syslog) => {
                 for part in line.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()) {
                     syslog.send(part);
                 }
             }
-            Kind::Target(target) => {
-                if self.pending.len() + line.len() > KEPT {
-                    self.lost += 1;
-                } else {
-                    self.pending.extend(line);
-                }
+            Kind::Target(_) => {
+                self.keep(line);
+                let Kind::Target(target) = &mut self.kind else { return };
                 match flush(target, &mut self.pending) {
                     Ok(()) => self.told = false,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -88,10 +117,20 @@ impl Outlet {
         }
     }
 
+    /// Keeps a line until it can be written, while there is room.
+    fn keep(&mut self, line: &[u8]) {
+        if self.pending.len() + line.len() > KEPT {
+            self.lost += 1;
+        } else {
+            self.pending.extend(line);
+        }
+    }
+
     /// Opens a file again; other outlets stay as they are.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         match &mut self.kind {
             Kind::Target(Target::File(file)) => file.reopen(),
+            Kind::Missing(missing) => missing.open().map(|target| self.kind = Kind::Target(target)),
             Kind::Target(Target::Stream(_)) | Kind::Syslog(_) => Ok(()),
         }
     }
@@ -100,14 +139,14 @@ impl Outlet {
     pub(super) fn clear(&mut self) -> Option<io::Result<()>> {
         match &mut self.kind {
             Kind::Target(Target::File(file)) => Some(file.clear()),
-            Kind::Target(Target::Stream(_)) | Kind::Syslog(_) => None,
+            Kind::Target(Target::Stream(_)) | Kind::Syslog(_) | Kind::Missing(_) => None,
         }
     }
 
     /// Lines dropped so far.
     pub(super) fn lost(&self) -> u64 {
         match &self.kind {
-            Kind::Target(_) => self.lost,
+            Kind::Target(_) | Kind::Missing(_) => self.lost,
             Kind::Syslog(syslog) => syslog.lost(),
         }
     }
@@ -172,5 +211,17 @@ mod tests {
         assert!(outlet.told);
         outlet.write(b"two\n");
         assert_eq!((outlet.pending.len(), outlet.lost()), (8, 0));
+    }
+    #[test]
+    fn file_that_cannot_be_opened_gets_all_lines_when_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("not-yet/log");
+        let mut outlet = Outlet::file_or_missing(&path, 0, 0);
+        outlet.write(b"one\n");
+        assert!(outlet.told);
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        outlet.write(b"two\n");
+        assert!(!outlet.told);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "one\ntwo\n");
     }
 }
