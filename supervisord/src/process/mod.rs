@@ -195,17 +195,19 @@ impl Process {
         if self.halted {
             return Err(Denied::Halted);
         }
-        self.wanted = true;
         match self.state {
             State::Spawning | State::Starting { .. } | State::Running { .. } | State::Backoff { .. } => {
+                self.wanted = true;
                 Err(Denied::AlreadyStarted)
             }
+            // Refused: the stop remains what is wanted.
             State::Stopping { .. } | State::StoppingLeftovers { .. } => {
                 self.note(Note::AlreadyRunning);
                 Err(Denied::Stopping)
             }
             State::Unknown { .. } => Err(Denied::Unknown),
             State::Stopped | State::Exited { .. } | State::Fatal => {
+                self.wanted = true;
                 self.failures = 0;
                 self.begin_start(now);
                 Ok(())

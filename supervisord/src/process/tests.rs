@@ -625,6 +625,14 @@ impl Sim {
     }
 }
 
+#[test]
+fn a_start_that_is_refused_does_not_undo_the_stop() {
+    let mut sim = Sim::up();
+    sim.stop().unwrap();
+    assert_eq!(sim.start(), Err(Denied::Stopping));
+    assert!(!sim.process.is_wanted());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
 
