@@ -136,6 +136,28 @@ fn torn_tail_of_the_journal_takes_nothing_away_and_an_orderly_end_removes_it() {
 }
 
 #[test]
+fn what_ran_before_a_reload_is_not_started_after_a_crash() {
+    let mut daemon = Daemon::start(
+        "[program:x]
+command=$ACTOR record=$DIR/x sleep
+autostart=false
+startsecs=0
+[program:y]
+command=$ACTOR record=$DIR/y sleep
+startsecs=0
+",
+    );
+    daemon.ctl("start x").is("x: started\n");
+    daemon.ctl("reload");
+    daemon.until_starts("y", 2);
+    daemon.until_state("y", "RUNNING");
+    assert_eq!(daemon.state("x"), "STOPPED");
+    crash(&mut daemon);
+    daemon.until_state("y", "RUNNING");
+    assert_eq!((daemon.state("x").as_str(), daemon.starts("x").len()), ("STOPPED", 1));
+}
+
+#[test]
 fn remember_stopped_keeps_a_stop_over_an_orderly_end() {
     let mut daemon = Daemon::start(
         "[supervisord]\nremember_stopped=true\n[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\n[program:y]\ncommand=$ACTOR record=$DIR/y sleep\nstartsecs=0\n",

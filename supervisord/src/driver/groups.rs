@@ -325,6 +325,8 @@ impl Driver {
         self.next_waiting_line = None;
         self.lives.send_replace(());
         self.supervisor.begin_anew();
+        // What ran in the life before this is no reason to start anything after a crash.
+        self.forget_in_journal();
         self.events.pools.clear();
         if let Err(error) = self.log.reconfigure(&config.daemon) {
             error!("{error}");
