@@ -5,14 +5,14 @@
 use std::process::ExitCode;
 
 use supervisord::{
-    driver, guardian,
+    driver, keeper,
     launch::{self, Ended, Launch},
     notify::ServiceManager,
 };
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == guardian::OPTION) {
-        guardian::run();
+    if std::env::args_os().nth(1).is_some_and(|word| word == keeper::OPTION) {
+        keeper::run();
         return ExitCode::SUCCESS;
     }
     run().unwrap_or_else(ExitCode::from)

@@ -7,10 +7,10 @@ use supervisor_tests::{Daemon, Signal, is_root, kill, monotonic, processes};
 /// Far above the second that is promised: the machine may be loaded.
 const PROMPTLY: Duration = Duration::from_secs(6);
 
-/// The daemon's guardian, if it has one.
-fn guardian(daemon: &Daemon) -> Option<i32> {
+/// The daemon's keeper, if it has one.
+fn keeper(daemon: &Daemon) -> Option<i32> {
     let mut children = processes::children(daemon.daemon_pid()).into_iter();
-    children.find(|pid| processes::is_alive(*pid) && processes::command(*pid).ends_with("--guardian"))
+    children.find(|pid| processes::is_alive(*pid) && processes::command(*pid).ends_with("--keeper"))
 }
 
 /// Kills the daemon, and waits until all of these are gone.
@@ -19,7 +19,7 @@ fn kill_daemon(daemon: &mut Daemon, doomed: &[i32]) {
     let start = monotonic();
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
-    daemon.until("programs and guardian to end", || !doomed.iter().any(|pid| processes::is_alive(*pid)));
+    daemon.until("programs and keeper to end", || !doomed.iter().any(|pid| processes::is_alive(*pid)));
     let took = monotonic() - start;
     eprintln!("all were gone after {took:?}");
     assert!(took < PROMPTLY, "{took:?}");
@@ -47,7 +47,7 @@ on_daemon_death=keep
     );
     let mut doomed: Vec<i32> = daemon.until_starts("doomed", 7).iter().map(|start| start.pid).collect();
     let kept = daemon.until_starts("kept", 1)[0].pid;
-    doomed.push(daemon.until_some("the guardian", || guardian(&daemon)));
+    doomed.push(daemon.until_some("the keeper", || keeper(&daemon)));
     kill_daemon(&mut daemon, &doomed);
     assert_eq!(daemon.starts("told").len(), 1, "the stop signal comes first");
     assert!(processes::is_alive(kept));
@@ -72,7 +72,7 @@ on_daemon_death=stop
 }
 
 #[test]
-fn a_guardian_that_was_killed_is_replaced_and_a_clean_shutdown_leaves_none() {
+fn a_keeper_that_was_killed_is_replaced_and_a_clean_shutdown_leaves_none() {
     let config = "[program:x]
 command=$ACTOR record=$DIR/starts ignore=TERM sleep
 startsecs=2
@@ -81,15 +81,15 @@ on_daemon_death=stop
 ";
     let mut daemon = Daemon::start(config);
     daemon.until_state("x", "RUNNING");
-    let first = daemon.until_some("the guardian", || guardian(&daemon));
+    let first = daemon.until_some("the keeper", || keeper(&daemon));
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGKILL] {
         kill(first, signal);
     }
-    let second = daemon.until_some("another", || guardian(&daemon).filter(|pid| *pid != first));
+    let second = daemon.until_some("another", || keeper(&daemon).filter(|pid| *pid != first));
     let pid = daemon.process_pid("x");
     kill_daemon(&mut daemon, &[pid, second]);
     daemon.launch(&[]);
-    daemon.until_some("the guardian", || guardian(&daemon));
+    daemon.until_some("the keeper", || keeper(&daemon));
     assert_eq!(daemon.terminate().code(), Some(0));
     daemon.until_no_programs();
 }
@@ -104,9 +104,9 @@ on_daemon_death=stop
 ",
     );
     let pid = daemon.until_starts("starts", 1)[0].pid;
-    let first = daemon.until_some("the guardian", || guardian(&daemon));
+    let first = daemon.until_some("the keeper", || keeper(&daemon));
     assert_eq!(daemon.ctl("upgrade").status, 0);
-    let second = daemon.until_some("its successor", || guardian(&daemon).filter(|pid| *pid != first));
+    let second = daemon.until_some("its successor", || keeper(&daemon).filter(|pid| *pid != first));
     daemon.until("the old one to end", || !processes::is_alive(first));
     assert!(processes::is_alive(pid), "an upgrade is not the daemon's death");
     assert_eq!(daemon.process_pid("x"), pid);
@@ -114,11 +114,11 @@ on_daemon_death=stop
 }
 
 #[test]
-fn without_such_a_program_there_is_no_guardian_and_values_are_checked() {
+fn without_such_a_program_there_is_no_keeper_and_values_are_checked() {
     let daemon =
         Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\non_daemon_death=keep\n");
     daemon.until_starts("starts", 1);
-    assert_eq!(guardian(&daemon), None);
+    assert_eq!(keeper(&daemon), None);
     daemon.configure("[program:x]\ncommand=/bin/true\non_daemon_death=kill\n");
     let reply = daemon.supervisord(&["-c", &daemon.config_file().display().to_string(), "--check"]);
     assert_eq!(reply.status, 2, "{reply:?}");

@@ -27,7 +27,7 @@ impl Driver {
     /// Puts what the old daemon has told in the place of what the journal says; where it was one of ours and has written
     /// down the same process, that is more. Returns what connects us with those that run.
     pub(super) fn take_estate(&mut self, estate: Estate, now: Moment) -> Grips {
-        let Estate { daemon, processes, guardian, .. } = estate;
+        let Estate { daemon, processes, keeper, .. } = estate;
         let found = std::mem::take(&mut self.inheritance);
         let is_its = found.is_of_boot(&self.boot)
             && found.header.as_ref().is_some_and(|header| header.daemon == daemon && !header.is_closed);
@@ -50,7 +50,7 @@ impl Driver {
         info!("took the place of the supervisord with pid {}: {} processes run", daemon.pid, grips.len());
         let header = Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed: false };
         self.inheritance = Snapshot { header: Some(header), records, damage: None };
-        self.guard.set_predecessor(guardian);
+        self.keep.set_predecessor(keeper);
         grips
     }
 
@@ -72,7 +72,7 @@ impl Driver {
     /// All processes are in their places: what only the old daemon needed can go.
     pub(super) fn settle_estate(&mut self) {
         self.sockets.close_unheld();
-        self.dismiss_old_guardian();
+        self.dismiss_old_keeper();
     }
 }
 

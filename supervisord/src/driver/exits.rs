@@ -58,7 +58,7 @@ impl Driver {
             if let Some(id) = self.supervisor.owner(pid) {
                 let diagnosis = diagnoses.remove(&id);
                 self.handle_exit(id, pid, exit, diagnosis, now);
-            } else if !self.handle_check_ended(pid, exit, now) && !self.handle_guardian_ended(pid) {
+            } else if !self.handle_check_ended(pid, exit, now) && !self.handle_keeper_ended(pid) {
                 debug!("reaped unknown pid {pid} ({exit})");
                 self.family.handle_reaped(pid);
                 is_family_changed = true;

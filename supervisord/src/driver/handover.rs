@@ -44,7 +44,7 @@ impl Driver {
             sockets: endpoints.iter().map(|endpoint| self.carry_socket(endpoint, inherited)).collect(),
             open_files: limit.map(|limit| (limit.soft, limit.hard)),
             binary: None,
-            guardian: self.guard.carry(inherited),
+            keeper: self.keep.carry(inherited),
             programs: self.programs(inherited),
         }
     }
@@ -135,8 +135,8 @@ impl Driver {
             self.launcher.set_open_files(OpenFiles { soft, hard });
         }
         self.started.unix = handover.state.started;
-        let guardian = handover.state.guardian.and_then(|number| handover.descriptor(number));
-        self.guard.set_predecessor(guardian);
+        let keeper = handover.state.keeper.and_then(|number| handover.descriptor(number));
+        self.keep.set_predecessor(keeper);
         let groups = handover.state.programs.understand(&self.available).unwrap_or_else(|problem| {
             // Its check has said that they are understood.
             error!("{problem}: its processes run on and are not supervised");
@@ -192,7 +192,7 @@ impl Driver {
                 self.guard(id, pid);
             }
         }
-        self.dismiss_old_guardian();
+        self.dismiss_old_keeper();
         self.check_leftovers(now);
         self.perform_effects(now);
         if apply && let Err(refusal) = self.begin_update(Vec::new()) {

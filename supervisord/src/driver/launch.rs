@@ -14,9 +14,9 @@ use std::{
 use super::command::{self, CommandError};
 use crate::{
     config::{Config, ProgramConfig, User, python},
-    guardian,
     handover::{CHECK_OPTION, FORMAT, Origin},
     journal::record::Pipes,
+    keeper,
     os::{
         limits,
         pipe::{self, OnDaemonDeath, OutputPipe},
@@ -204,13 +204,13 @@ impl Launcher {
         Ok((child.pid, read))
     }
 
-    /// Starts a guardian from the file that this process runs, be it replaced or gone; the end of the pipe is our death.
-    pub(super) fn start_guardian(&mut self) -> Result<(Pid, OwnedFd), String> {
+    /// Starts a keeper from the file that this process runs, be it replaced or gone; the end of the pipe is our death.
+    pub(super) fn start_keeper(&mut self) -> Result<(Pid, OwnedFd), String> {
         let stdin = pipe::input_pipe(None, OnDaemonDeath::EndOfFile).map_err(|error| error.to_string())?;
         let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
         let plan = SpawnPlan {
             executable: c"/proc/self/exe".to_owned(),
-            argv: vec![c"supervisord".to_owned(), text(guardian::OPTION)?],
+            argv: vec![c"supervisord".to_owned(), text(keeper::OPTION)?],
             // Nothing by which it could be taken for a program.
             envp: Vec::new(),
             directory: Some(c"/".to_owned()),

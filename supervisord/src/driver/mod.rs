@@ -14,8 +14,8 @@ mod events;
 mod exits;
 mod family;
 mod groups;
-mod guard;
 mod handover;
+mod keep;
 mod launch;
 mod operate;
 mod operations;
@@ -39,8 +39,8 @@ use std::{
 
 use events::Events;
 use family::Family;
-use guard::Guard;
 use jiff::tz::TimeZone;
+use keep::Keep;
 use launch::Launcher;
 use operations::Operations;
 use sockets::Sockets;
@@ -131,7 +131,7 @@ struct Driver {
     timeline: Timeline,
     /// What the last daemon has written down, until it is taken over.
     inheritance: Snapshot,
-    guard: Guard,
+    keep: Keep,
     operations: Operations,
     output: Output,
     events: Events,
@@ -272,7 +272,7 @@ impl Driver {
             boot: start.journal.boot,
             timeline: clock::timeline(),
             inheritance: start.journal.found,
-            guard: Guard::default(),
+            keep: Keep::default(),
             operations: Operations::default(),
             output,
             events: Events::default(),

@@ -83,9 +83,9 @@ pub struct State {
     /// The binary of the image that wrote this, to go back to.
     #[serde(default)]
     pub binary: Option<RawFd>,
-    /// The way to the guardian (`guardian.rs`), which is not to think that the daemon has died.
+    /// The way to the keeper (`keeper/`), which is not to think that the daemon has died.
     #[serde(default)]
-    pub guardian: Option<RawFd>,
+    pub keeper: Option<RawFd>,
     /// Programs and groups.
     #[serde(default)]
     pub programs: Programs,
@@ -259,7 +259,7 @@ mod tests {
             }],
             open_files: Some((1024, 4096)),
             binary: Some(5),
-            guardian: None,
+            keeper: None,
             programs: Programs::default(),
         }
     }

@@ -132,8 +132,8 @@ pub struct Estate {
     pub processes: Vec<(Match, Option<seize::Grip>)>,
     /// Files of its sockets, which are ours now.
     pub socket_files: Vec<SocketFile>,
-    /// If it was one of our kind with a guardian: the pipe whose end would be its death to that.
-    pub guardian: Option<OwnedFd>,
+    /// If it was one of our kind with a keeper: the pipe whose end would be its death to that.
+    pub keeper: Option<OwnedFd>,
 }
 
 impl TakeOver {
@@ -206,7 +206,7 @@ impl TakeOver {
             daemon: old.identity(),
             processes: processes.collect(),
             socket_files,
-            guardian: seized.guardian,
+            keeper: seized.keeper,
         })
     }
 }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Problem;
 use super::plan::{self, Child, Ends, Match, OldProcess};
 use super::sockets::Sockets;
-use crate::guardian;
+use crate::keeper;
 use crate::os::family;
 use crate::os::foreign::{self, Descriptor, Direction, Foreign, Standing};
 use crate::os::signal::SignalError;
@@ -80,8 +80,8 @@ pub struct Seized {
     pub grips: BTreeMap<i32, Grip>,
     /// Its listening sockets.
     pub sockets: Sockets,
-    /// Keeps its guardian quiet, if it has one.
-    pub guardian: Option<OwnedFd>,
+    /// Keeps its keeper quiet, if it has one.
+    pub keeper: Option<OwnedFd>,
 }
 
 impl Seized {
@@ -189,8 +189,8 @@ fn look(
     let step = |what| move |error| Failure::Problem(Problem::Step { what, error });
     verify_children(old, &children, matches, processes, known)?;
     let daemon = foreign::descriptors_of(old.pid).map_err(step("read the descriptors of the old daemon"))?;
-    let guardian = guardian_of(old);
-    let (assignment, held) = assign(old, &daemon, &children, (matches, guardian))?;
+    let keeper = keeper_of(old);
+    let (assignment, held) = assign(old, &daemon, &children, (matches, keeper))?;
     let take = |end: Option<Descriptor>| end.map(|end| old.take(&end)).transpose();
     let mut grips = BTreeMap::new();
     for (pid, child) in children {
@@ -214,9 +214,9 @@ fn look(
         grips.insert(pid, grip);
     }
     let sockets = Sockets::of(old).map_err(step("take the listening sockets of the old daemon"))?;
-    let guardian = guardian.and_then(|pid| assignment.get(&pid.as_raw())?.stdin);
-    let guardian = take(guardian).map_err(step("take the pipe of the old daemon's guardian"))?;
-    Ok(Seized { grips, sockets, guardian })
+    let keeper = keeper.and_then(|pid| assignment.get(&pid.as_raw())?.stdin);
+    let keeper = take(keeper).map_err(step("take the pipe of the old daemon's keeper"))?;
+    Ok(Seized { grips, sockets, keeper })
 }
 
 /// No child has come or gone since the old daemon was asked.
@@ -241,13 +241,13 @@ fn verify_children(
     new.map_or(Ok(()), |pid| Err(Unsettled::Child(pid).into()))
 }
 
-/// The guardian of a daemon of our kind.
-fn guardian_of(old: &Foreign) -> Option<Pid> {
-    let is_guardian = |pid: &Pid| {
+/// The keeper of a daemon of our kind.
+fn keeper_of(old: &Foreign) -> Option<Pid> {
+    let is_keeper = |pid: &Pid| {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).nth(1) == Some(guardian::OPTION.as_bytes())
+        words.split(|byte| *byte == 0).nth(1) == Some(keeper::OPTION.as_bytes())
     };
-    foreign::children_of(old.pid).into_iter().find(is_guardian)
+    foreign::children_of(old.pid).into_iter().find(is_keeper)
 }
 
 /// Whose the pipes and sockets of the old daemon are, and what its children have open.
@@ -255,10 +255,10 @@ fn assign(
     old: &Foreign,
     daemon: &[Descriptor],
     children: &BTreeMap<i32, Foreign>,
-    (matches, guardian): (&[Match], Option<Pid>),
+    (matches, keeper): (&[Match], Option<Pid>),
 ) -> Result<(BTreeMap<i32, Ends>, Vec<Child>), Failure> {
     let mut of_children = Vec::new();
-    if let Some(pid) = guardian {
+    if let Some(pid) = keeper {
         let own =
             foreign::descriptors_of(pid).map_err(|error| Failure::Problem(Problem::Rights { pid, error }))?;
         of_children.push(Child { pid: pid.as_raw(), own, ..Child::default() });

@@ -1,4 +1,4 @@
-//! The daemon's side of `guardian.rs`: starts it when a program first needs it, tells it who runs, replaces it when it
+//! The daemon's side of `keeper/`: starts it when a program first needs it, tells it who runs, replaces it when it
 //! ends.
 
 use std::{
@@ -13,7 +13,7 @@ use super::Driver;
 use crate::{
     clock,
     config::{DaemonDeath, KillMode, ProgramConfig},
-    guardian::{Line, Reach, Ward},
+    keeper::line::{Line, Reach, Ward},
     os::{family, handover::Inherited, pipe, signal},
     process::Pid,
     supervisor::ProcessId,
@@ -22,9 +22,9 @@ use crate::{
 /// One that lived shorter is not replaced before the next program starts: it would be for nothing again.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
-/// The guardian, and whom it guards.
+/// The keeper, and whom it guards.
 #[derive(Debug, Default)]
-pub(super) struct Guard {
+pub(super) struct Keep {
     running: Option<Running>,
     wards: BTreeMap<Pid, Ward>,
     /// That of the image before this one, until ours knows all.
@@ -39,13 +39,13 @@ struct Running {
     since: Instant,
 }
 
-impl Guard {
+impl Keep {
     /// What the next image shall find open.
     pub(super) fn carry<'a>(&'a self, inherited: &mut Inherited<'a>) -> Option<RawFd> {
         self.running.as_ref().map(|running| inherited.add(running.pipe.as_fd()))
     }
 
-    /// Keeps the guardian of the image before this one until [`Driver::dismiss_old_guardian`].
+    /// Keeps the keeper of the image before this one until [`Driver::dismiss_old_keeper`].
     pub(super) fn set_predecessor(&mut self, pipe: Option<OwnedFd>) {
         self.predecessor = pipe;
     }
@@ -65,65 +65,65 @@ impl Driver {
                 return error!("{} will outlive supervisord: cannot look at it: {error}", self.name_of(id));
             }
         };
-        self.guard.wards.insert(pid, ward);
-        if self.guard.running.is_some() {
-            self.tell_guardian(Line::Guard(ward));
+        self.keep.wards.insert(pid, ward);
+        if self.keep.running.is_some() {
+            self.tell_keeper(Line::Guard(ward));
         } else {
-            self.start_guardian();
+            self.start_keeper();
         }
     }
 
     /// Forgets a process that was reaped.
     pub(super) fn unguard(&mut self, pid: Pid) {
-        if self.guard.wards.remove(&pid).is_some() && self.guard.running.is_some() {
-            self.tell_guardian(Line::Forget(pid));
+        if self.keep.wards.remove(&pid).is_some() && self.keep.running.is_some() {
+            self.tell_keeper(Line::Forget(pid));
         }
     }
 
-    /// Records that a child of ours has ended; whether it was the guardian.
-    pub(super) fn handle_guardian_ended(&mut self, pid: Pid) -> bool {
-        let Some(running) = self.guard.running.take_if(|running| running.pid == pid) else { return false };
+    /// Records that a child of ours has ended; whether it was the keeper.
+    pub(super) fn handle_keeper_ended(&mut self, pid: Pid) -> bool {
+        let Some(running) = self.keep.running.take_if(|running| running.pid == pid) else { return false };
         if clock::now().mono.duration_since(running.since) >= SHORTEST_LIFE {
-            warn!("the guardian (pid {pid}) ended, starting another");
-            self.start_guardian();
+            warn!("the keeper (pid {pid}) ended, starting another");
+            self.start_keeper();
         } else {
-            error!("the guardian (pid {pid}) ended at once: programs with on_daemon_death=stop would run on");
+            error!("the keeper (pid {pid}) ended at once: programs with on_daemon_death=stop would run on");
         }
         true
     }
 
-    /// Sends the guardian of the image before this one away: ours knows all by now.
-    pub(super) fn dismiss_old_guardian(&mut self) {
-        if let Some(pipe) = self.guard.predecessor.take()
+    /// Sends the keeper of the image before this one away: ours knows all by now.
+    pub(super) fn dismiss_old_keeper(&mut self) {
+        if let Some(pipe) = self.keep.predecessor.take()
             && let Err(error) = pipe::write_whole(&pipe, Line::Quit.to_string().as_bytes())
         {
             // It has ended by itself, or does not read; then it must not see the end of the pipe.
-            warn!("cannot dismiss the guardian of the image before this one: {error}");
-            self.guard.predecessor = Some(pipe);
+            warn!("cannot dismiss the keeper of the image before this one: {error}");
+            self.keep.predecessor = Some(pipe);
         }
     }
 
-    /// Starts a guardian and tells it everything.
-    fn start_guardian(&mut self) {
-        let (pid, pipe) = match self.launcher.start_guardian() {
+    /// Starts a keeper and tells it everything.
+    fn start_keeper(&mut self) {
+        let (pid, pipe) = match self.launcher.start_keeper() {
             Ok(started) => started,
             Err(problem) => {
-                return error!("no guardian, programs with on_daemon_death=stop would run on: {problem}");
+                return error!("no keeper, programs with on_daemon_death=stop would run on: {problem}");
             }
         };
-        debug!("started the guardian (pid {pid})");
+        debug!("started the keeper (pid {pid})");
         self.family.ignore(pid);
-        self.guard.running = Some(Running { pid, pipe, since: clock::now().mono });
-        for ward in self.guard.wards.values().copied().collect::<Vec<_>>() {
-            self.tell_guardian(Line::Guard(ward));
+        self.keep.running = Some(Running { pid, pipe, since: clock::now().mono });
+        for ward in self.keep.wards.values().copied().collect::<Vec<_>>() {
+            self.tell_keeper(Line::Guard(ward));
         }
     }
 
-    /// Says something to the guardian. One that does not listen is ended, and replaced when that is seen.
-    fn tell_guardian(&mut self, line: Line) {
-        let Some(running) = &self.guard.running else { return };
+    /// Says something to the keeper. One that does not listen is ended, and replaced when that is seen.
+    fn tell_keeper(&mut self, line: Line) {
+        let Some(running) = &self.keep.running else { return };
         if let Err(error) = pipe::write_whole(&running.pipe, line.to_string().as_bytes()) {
-            warn!("the guardian (pid {}) does not listen, ending it: {error}", running.pid);
+            warn!("the keeper (pid {}) does not listen, ending it: {error}", running.pid);
             // While the pipe is open, for it must not take us for dead. Not reaped yet: the number is its own.
             let _ = signal::kill(running.pid, nix::libc::SIGKILL);
         }

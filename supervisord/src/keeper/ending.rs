@@ -1,29 +1,21 @@
-//! The guardian: a small process that ends the programs with `on_daemon_death=stop` once the daemon is gone.
+//! Ending programs whose daemon is gone: stop signal, a pause, SIGKILL.
 //!
-//! It is this binary, started by the daemon with [`OPTION`], and reads [`Line`]s from it on its standard input. The end
-//! of that pipe is the daemon's death, whatever its cause. The kernel's own signal for the death of a parent would not
-//! do: it is sent when a thread ends, and a program that changes its user loses it.
-//!
-//! It signals through pidfds only processes whose membership was seen while another of the same program was alive:
-//! never a number that means somebody else by now.
+//! Signals go through pidfds, and only to processes whose membership was seen while another of the same program was
+//! alive: never to a number that means somebody else by now.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-    io::{self, BufRead as _},
+    collections::HashSet,
     os::fd::{AsFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use super::line::{Reach, Ward};
 use crate::{
     clock,
-    os::{Pid, family, handover, signal, spawn},
+    os::{Pid, family, signal, spawn},
 };
-
-/// The option by which the daemon starts it; not for users.
-pub const OPTION: &str = "--guardian";
 
 /// Time between the stop signal and SIGKILL.
 const GRACE: Duration = Duration::from_millis(700);
@@ -33,89 +25,6 @@ const KILLING: Duration = Duration::from_secs(5);
 /// milliseconds.
 const PAUSE: u16 = 50;
 const KILL_PAUSE: u16 = 10;
-
-/// Which processes of a program a signal is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// The main process.
-    Process,
-    /// Its process group.
-    Group,
-    /// That, and its descendants.
-    Tree,
-}
-
-impl Reach {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Group => "group",
-            Self::Tree => "tree",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        [Self::Process, Self::Group, Self::Tree].into_iter().find(|reach| reach.name() == name)
-    }
-}
-
-/// How a program is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ward {
-    /// Its main process, and its process group.
-    pub pid: Pid,
-    /// When that started, in clock ticks since boot.
-    pub start_time: u64,
-    /// Its stop signal.
-    pub signal: i32,
-    /// Who gets that.
-    pub stop: Reach,
-    /// Who gets SIGKILL.
-    pub kill: Reach,
-}
-
-/// What the daemon says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// A program runs.
-    Guard(Ward),
-    /// It was reaped.
-    Forget(Pid),
-    /// Another guardian has taken over: end, and signal nobody.
-    Quit,
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Guard(Ward { pid, start_time, signal, stop, kill }) => {
-                writeln!(f, "guard {pid} {start_time} {signal} {} {}", stop.name(), kill.name())
-            }
-            Self::Forget(pid) => writeln!(f, "forget {pid}"),
-            Self::Quit => writeln!(f, "quit"),
-        }
-    }
-}
-
-impl Line {
-    /// What a line means, if anything.
-    fn parse(line: &str) -> Option<Self> {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let pid = |word: &str| word.parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw);
-        match *words.as_slice() {
-            ["guard", number, start_time, signal, stop, kill] => Some(Self::Guard(Ward {
-                pid: pid(number)?,
-                start_time: start_time.parse().ok()?,
-                signal: signal.parse().ok()?,
-                stop: Reach::parse(stop)?,
-                kill: Reach::parse(kill)?,
-            })),
-            ["forget", number] => pid(number).map(Self::Forget),
-            ["quit"] => Some(Self::Quit),
-            _ => None,
-        }
-    }
-}
 
 /// A process that is to end: always the one that was meant.
 struct Target {
@@ -150,12 +59,18 @@ impl Target {
 }
 
 /// A program that is to end, and what is known to belong to it.
-struct Doomed {
+pub(super) struct Doomed {
     ward: Ward,
     targets: Vec<Target>,
 }
 
 impl Doomed {
+    /// Takes hold of the main process, if it is still there.
+    pub(super) fn new(ward: Ward) -> Option<Self> {
+        let target = Target::new(ward.pid, ward.start_time)?;
+        Some(Self { ward, targets: vec![target] })
+    }
+
     /// Adds those of `all` that belong to it. One is accepted when, after it was looked at, a known one by which it
     /// belongs is still alive: then the numbers meant what they seemed to mean.
     fn extend(&mut self, all: &[(Pid, family::Stat)]) {
@@ -189,30 +104,8 @@ fn look_around() -> Vec<(Pid, family::Stat)> {
     all.filter_map(|pid| Some((pid, family::stat_of(pid).ok()?))).collect()
 }
 
-/// Runs as the guardian; returns when there is nothing left to guard.
-pub fn run() {
-    // It has to outlive what ends the daemon and its programs.
-    handover::hold_signals();
-    let mut wards = BTreeMap::new();
-    for line in io::stdin().lock().lines() {
-        // An error is the same as the end: the daemon cannot be heard any more.
-        let Ok(line) = line else { break };
-        match Line::parse(&line) {
-            Some(Line::Guard(ward)) => {
-                let target = Target::new(ward.pid, ward.start_time);
-                wards.extend(target.map(|target| (ward.pid, Doomed { ward, targets: vec![target] })));
-            }
-            Some(Line::Forget(pid)) => drop(wards.remove(&pid)),
-            Some(Line::Quit) => return,
-            // Said by a daemon of another version, which this binary cannot be: it is started from the same file.
-            None => {}
-        }
-    }
-    end_all(wards.into_values().collect());
-}
-
 /// Stop signal, a pause, SIGKILL.
-fn end_all(mut doomed: Vec<Doomed>) {
+pub(super) fn end_all(mut doomed: Vec<Doomed>) {
     let start = clock::now();
     let all = look_around();
     for one in &mut doomed {
@@ -259,26 +152,6 @@ fn wait_a_little(doomed: &[Doomed], kill_at: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_read_as_they_were_written() {
-        let ward = |stop, kill| Ward { pid: Pid::from_raw(7), start_time: 9, signal: 15, stop, kill };
-        for line in [
-            Line::Guard(ward(Reach::Process, Reach::Tree)),
-            Line::Guard(ward(Reach::Group, Reach::Group)),
-            Line::Forget(Pid::from_raw(7)),
-            Line::Quit,
-        ] {
-            assert_eq!(Line::parse(&line.to_string()), Some(line));
-        }
-    }
-
-    #[test]
-    fn lines_that_would_mean_many_processes_mean_nothing() {
-        for line in ["", "guard 1 1 15 process tree", "forget -1", "forget 0", "guard 7 9 15 all tree"] {
-            assert_eq!(Line::parse(line), None, "{line}");
-        }
-    }
 
     #[test]
     fn a_pid_that_means_another_process_is_not_held() {
