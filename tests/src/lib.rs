@@ -432,12 +432,27 @@ impl Daemon {
         self.wait()
     }
 
-    /// Living processes that this test started, the daemon excepted.
+    /// Living processes that this test started, the daemon and keepers excepted.
     pub fn programs(&self) -> Vec<Process> {
         let mut found = self.marked();
         let daemon = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        found.retain(|process| Some(process.pid) != self.pid && Some(process.pid) != daemon);
+        found.retain(|process| {
+            Some(process.pid) != self.pid && Some(process.pid) != daemon && !process.is_keeper()
+        });
         found
+    }
+
+    /// The keeper of the daemon that runs, if it has one.
+    pub fn keeper(&self) -> Option<i32> {
+        let daemon = self.daemon_pid();
+        self.keepers().into_iter().find(|keeper| keeper.ppid == daemon).map(|keeper| keeper.pid)
+    }
+
+    /// Keepers of this daemon and of earlier ones, which carry no mark.
+    pub fn keepers(&self) -> Vec<Process> {
+        let directory = self.dir.path().display().to_string();
+        let is_ours = |process: &Process| process.is_keeper() && process.command.contains(&directory);
+        processes::living().filter(is_ours).collect()
     }
 
     /// Living processes that this test started: those that carry the mark, and those below the daemon, for some
@@ -447,7 +462,7 @@ impl Daemon {
         let below = self.pid.into_iter().chain(child).flat_map(processes::descendants);
         let survivors = self.last_seen.iter().filter(|process| process.lives()).cloned();
         let mut found = processes::with_variable(&format!("{MARK}={}", self.mark));
-        for process in below.chain(survivors) {
+        for process in below.chain(survivors).chain(self.keepers()) {
             if !found.iter().any(|known| known.pid == process.pid) {
                 found.push(process);
             }
@@ -554,7 +569,7 @@ pub fn kill(pid: i32, signal: Signal) {
     }
 }
 
-/// Takes the exit status of an orphan, if it is ours.
+/// Takes the exit status of an orphan, if it is ours: as init does with those of a daemon that was killed.
 pub fn reap(pid: i32) {
     // It belongs to the daemon, or is not dead yet: both are nothing to reap here.
     let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));

@@ -1,6 +1,6 @@
 //! What `/proc` tells about processes: which are alive, who belongs to whom, what they cost.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 /// A process that has not ended (a zombie has).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,11 @@ impl Process {
         Self { pid, ppid: parent(pid).unwrap_or(0), started: started(pid), command: command(pid) }
     }
 
+    /// Whether it is a daemon's keeper.
+    pub fn is_keeper(&self) -> bool {
+        self.command.starts_with("supervisor-keeper ")
+    }
+
     /// Whether it is still this process, and alive.
     pub fn lives(&self) -> bool {
         is_alive(self.pid) && started(self.pid) == self.started
@@ -29,6 +34,14 @@ impl Process {
 
 fn started(pid: i32) -> u64 {
     stat(pid, 22).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+/// How long ago `pid` started.
+pub fn age(pid: i32) -> Duration {
+    let uptime = fs::read_to_string("/proc/uptime").expect("Linux");
+    let uptime: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).expect("seconds");
+    // Clock ticks of 10 ms.
+    Duration::from_secs_f64(uptime).saturating_sub(Duration::from_millis(10 * started(pid)))
 }
 
 /// One field of `/proc/PID/stat` after the command, counted as in proc(5): 3 = state.
@@ -47,6 +60,11 @@ pub fn is_zombie(pid: i32) -> bool {
     stat(pid, 3).is_some_and(|state| state == "Z")
 }
 
+/// Whether SIGSTOP holds `pid`.
+pub fn is_stopped(pid: i32) -> bool {
+    stat(pid, 3).is_some_and(|state| state == "T")
+}
+
 /// Parent of `pid`.
 pub fn parent(pid: i32) -> Option<i32> {
     stat(pid, 4)?.parse().ok()
@@ -56,6 +74,11 @@ pub fn parent(pid: i32) -> Option<i32> {
 pub fn all() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// All processes that have not ended.
+pub fn living() -> impl Iterator<Item = Process> {
+    all().into_iter().filter(|pid| is_alive(*pid)).map(Process::of)
 }
 
 /// Children of `pid`, zombies included.

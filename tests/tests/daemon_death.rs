@@ -7,12 +7,6 @@ use supervisor_tests::{Daemon, Signal, is_root, kill, monotonic, processes};
 /// Far above the second that is promised: the machine may be loaded.
 const PROMPTLY: Duration = Duration::from_secs(6);
 
-/// The daemon's keeper, if it has one.
-fn keeper(daemon: &Daemon) -> Option<i32> {
-    let mut children = processes::children(daemon.daemon_pid()).into_iter();
-    children.find(|pid| processes::is_alive(*pid) && processes::command(*pid).ends_with("--keeper"))
-}
-
 /// Kills the daemon, and waits until all of these are gone.
 fn kill_daemon(daemon: &mut Daemon, doomed: &[i32]) {
     daemon.remember();
@@ -45,12 +39,14 @@ command=$ACTOR record=$DIR/kept sleep
 on_daemon_death=keep
 ",
     );
-    let mut doomed: Vec<i32> = daemon.until_starts("doomed", 7).iter().map(|start| start.pid).collect();
+    let doomed: Vec<i32> = daemon.until_starts("doomed", 7).iter().map(|start| start.pid).collect();
     let kept = daemon.until_starts("kept", 1)[0].pid;
-    doomed.push(daemon.until_some("the keeper", || keeper(&daemon)));
+    // What is answered comes after what the keeper was told.
+    daemon.ctl("status");
     kill_daemon(&mut daemon, &doomed);
     assert_eq!(daemon.starts("told").len(), 1, "the stop signal comes first");
     assert!(processes::is_alive(kept));
+    assert_eq!(daemon.keepers().len(), 1, "it keeps what the one that runs on will write");
 }
 
 #[test]
@@ -81,17 +77,18 @@ on_daemon_death=stop
 ";
     let mut daemon = Daemon::start(config);
     daemon.until_state("x", "RUNNING");
-    let first = daemon.until_some("the keeper", || keeper(&daemon));
+    let first = daemon.until_some("the keeper", || daemon.keeper());
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGKILL] {
         kill(first, signal);
     }
-    let second = daemon.until_some("another", || keeper(&daemon).filter(|pid| *pid != first));
+    let second = daemon.until_some("another", || daemon.keeper().filter(|pid| *pid != first));
     let pid = daemon.process_pid("x");
     kill_daemon(&mut daemon, &[pid, second]);
     daemon.launch(&[]);
-    daemon.until_some("the keeper", || keeper(&daemon));
+    daemon.until_some("the keeper", || daemon.keeper());
     assert_eq!(daemon.terminate().code(), Some(0));
     daemon.until_no_programs();
+    daemon.until("the keeper to end", || daemon.keepers().is_empty());
 }
 
 #[test]
@@ -104,9 +101,9 @@ on_daemon_death=stop
 ",
     );
     let pid = daemon.until_starts("starts", 1)[0].pid;
-    let first = daemon.until_some("the keeper", || keeper(&daemon));
+    let first = daemon.until_some("the keeper", || daemon.keeper());
     assert_eq!(daemon.ctl("upgrade").status, 0);
-    let second = daemon.until_some("its successor", || keeper(&daemon).filter(|pid| *pid != first));
+    let second = daemon.until_some("its successor", || daemon.keeper().filter(|pid| *pid != first));
     daemon.until("the old one to end", || !processes::is_alive(first));
     assert!(processes::is_alive(pid), "an upgrade is not the daemon's death");
     assert_eq!(daemon.process_pid("x"), pid);
@@ -114,11 +111,13 @@ on_daemon_death=stop
 }
 
 #[test]
-fn without_such_a_program_there_is_no_keeper_and_values_are_checked() {
-    let daemon =
-        Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\non_daemon_death=keep\n");
-    daemon.until_starts("starts", 1);
-    assert_eq!(keeper(&daemon), None);
+fn there_is_no_keeper_before_the_first_program_and_values_are_checked() {
+    let daemon = Daemon::start(
+        "[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nautostart=false\non_daemon_death=stop\n",
+    );
+    assert_eq!(daemon.keeper(), None);
+    daemon.ctl("start x");
+    assert!(daemon.keeper().is_some());
     daemon.configure("[program:x]\ncommand=/bin/true\non_daemon_death=kill\n");
     let reply = daemon.supervisord(&["-c", &daemon.config_file().display().to_string(), "--check"]);
     assert_eq!(reply.status, 2, "{reply:?}");

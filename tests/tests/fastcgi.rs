@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use supervisor_tests::{Daemon, Signal, kill};
+use supervisor_tests::{Daemon, Signal, kill, processes};
 
 const WORKERS: &str = "\
 [fcgi-program:f]
@@ -44,6 +44,7 @@ fn workers_share_one_socket_of_the_mode_that_is_configured() {
     assert!(pids.contains(&ask(&daemon).expect("an answer")));
     kill(pids[0], Signal::SIGSTOP);
     kill(pids[1], Signal::SIGSTOP);
+    daemon.until("both to stand still", || pids.iter().all(|pid| processes::is_stopped(*pid)));
     // Nobody takes it now: the kernel keeps it for whoever comes first.
     let mut waiting = UnixStream::connect(daemon.path("f.sock")).expect("a place in the queue");
     kill(pids[1], Signal::SIGCONT);
@@ -107,4 +108,32 @@ fn the_socket_stays_through_an_upgrade_and_workers_go_on_after_a_crash_of_the_da
     daemon.launch(&[]);
     assert_eq!(pids(&daemon), before);
     assert!(before.contains(&ask(&daemon).expect("an answer from an adopted worker")));
+}
+
+#[test]
+fn the_socket_outlives_the_daemon_and_all_workers_and_who_waits_is_answered_by_the_next() {
+    let mut daemon = Daemon::start(WORKERS);
+    daemon.until_state("f:f1", "RUNNING");
+    let inode = std::fs::metadata(daemon.path("f.sock")).expect("the socket").ino();
+    let before = pids(&daemon);
+    daemon.remember();
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    for pid in before {
+        kill(pid, Signal::SIGKILL);
+    }
+    daemon.until("the workers to end", || !before.iter().any(|pid| processes::is_alive(*pid)));
+    let mut waiting = UnixStream::connect(daemon.path("f.sock")).expect("a place in the queue");
+    daemon.launch(&[]);
+    let mut text = String::new();
+    waiting.read_to_string(&mut text).expect("an answer");
+    daemon.until_state("f:f1", "RUNNING");
+    daemon.until_state("f:f0", "RUNNING");
+    let after = pids(&daemon);
+    assert!(after.contains(&text.trim().parse().expect("a pid")), "{text}");
+    assert_eq!(std::fs::metadata(daemon.path("f.sock")).expect("the socket").ino(), inode);
+    // It is one that is shared, and closed with the last of them.
+    assert!(after.contains(&ask(&daemon).expect("an answer")));
+    daemon.ctl("stop f:*");
+    assert!(UnixStream::connect(daemon.path("f.sock")).is_err(), "nobody holds it");
 }

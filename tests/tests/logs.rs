@@ -329,6 +329,8 @@ stdout_logfile=$DIR/changing.log
     };
     let daemon = Daemon::start(&changing(0));
     daemon.until("the end", || with_backups(&daemon, "x.log", 1).contains("end\n"));
+    // The way to its keeper is open by then.
+    daemon.until_state("x", "RUNNING");
     let before = processes::descriptors(daemon.daemon_pid()).len();
     for n in 1..=10 {
         daemon.configure(&changing(n));

@@ -19,12 +19,27 @@ const TESTS: &[Row] = &[
             &[
                 "gap::program_whose_child_writes_for_it_goes_on",
                 "torture::nothing_is_lost_whatever_happens_to_the_daemon",
+                "keeper::t14_last_words_and_exit_status_of_a_program_that_ends_without_a_daemon_are_kept",
+                "keeper::what_others_write_to_the_pipe_of_a_program_that_has_ended_is_read_over_a_crash",
             ],
-            &["survival::exit_status_that_the_kernel_still_tells_is_known_after_a_crash"],
+            &[
+                "survival::exit_status_that_the_kernel_still_tells_is_known_after_a_crash",
+                "keeper::t14_last_words_and_exit_status_of_a_program_that_ends_without_a_daemon_are_kept",
+            ],
             &[
                 "startup::t44_a_killed_daemons_socket_and_pidfile_are_no_obstacle",
                 "fastcgi::the_socket_stays_through_an_upgrade_and_workers_go_on_after_a_crash_of_the_daemon",
+                "fastcgi::the_socket_outlives_the_daemon_and_all_workers_and_who_waits_is_answered_by_the_next",
             ],
+        ],
+    ),
+    (
+        "the keeper is killed too",
+        [
+            &["gap::program_whose_child_writes_for_it_goes_on"],
+            &["keeper::without_its_keeper_a_new_daemon_goes_on_as_well_as_it_can"],
+            &["keeper::without_its_keeper_a_new_daemon_goes_on_as_well_as_it_can"],
+            &["keeper::without_its_keeper_a_new_daemon_goes_on_as_well_as_it_can"],
         ],
     ),
     (

@@ -31,6 +31,8 @@ pub(super) struct Adopted {
     pub(super) stderr: Option<OwnedFd>,
     /// Writes to its stdin.
     pub(super) stdin: Option<OwnedFd>,
+    /// Read what others wrote, or still write, to the pipes of main processes before it.
+    pub(super) trailing: Vec<(Channel, OwnedFd)>,
 }
 
 /// How we are connected with a main process.
@@ -84,7 +86,7 @@ impl Driver {
     /// Puts one process in its place. Returns whether its child can go on as it is.
     fn adopt_one(&mut self, id: ProcessId, adopted: Adopted, at: (Timeline, Moment)) -> bool {
         let (timeline, now) = at;
-        let Adopted { record, bond, stdout, stderr, stdin } = adopted;
+        let Adopted { record, bond, stdout, stderr, stdin, trailing } = adopted;
         let memory = memory_of(&record);
         let ended = bond.exit();
         let had_child = record.child.is_some();
@@ -94,14 +96,12 @@ impl Driver {
             unit.stdin = stdin;
             unit.child = child;
         }
+        for (channel, pipe) in trailing {
+            self.trail_again(id, channel, pipe, now);
+        }
         self.capture_again(id, &record, [stdout, stderr]);
         if let Some(exit) = ended {
-            // Its last words are still in the pipe, if another holds that; and they come before its replacement's.
-            let streams = self.units.get_mut(&id).map(|unit| std::mem::take(&mut unit.streams));
-            for stream in streams.into_iter().flatten() {
-                self.output.drain(stream, now);
-                self.output.release(stream, now);
-            }
+            self.read_to_the_end(id, now);
             info!("{} ended while no supervisord ran ({exit})", record.name);
         } else if let Some(child) = child {
             self.bind(id, child.identity, bond, now);
@@ -121,7 +121,44 @@ impl Driver {
         if let Some(fastcgi) = &process.config().fastcgi
             && !process.is_at_rest()
         {
-            self.sockets.hold(id, &SocketKey::new(&process.config().program, fastcgi));
+            let key = SocketKey::new(&process.config().program, fastcgi);
+            self.sockets.hold(id, &key);
+            // Its mode and owner may have changed while no daemon ran.
+            if let Err(error) = self.sockets.reconfigure(&key, fastcgi) {
+                warn!("{}: {error}", self.name_of(id));
+            }
+        }
+    }
+
+    /// The main process has ended: its last words are still in the pipe, and come before its replacement's.
+    fn read_to_the_end(&mut self, id: ProcessId, now: Moment) {
+        let streams = self.units.get_mut(&id).map(|unit| std::mem::take(&mut unit.streams));
+        let streams = streams.unwrap_or_default();
+        for stream in &streams {
+            self.output.drain(*stream, now);
+        }
+        self.trail(id, &streams);
+        // What a listener said to a dead daemon is for nobody.
+        self.release_sources(id);
+        self.handle_pieces(now);
+        for stream in streams {
+            self.output.release(stream, now);
+        }
+        self.handle_pieces(now);
+        self.forget_sources();
+    }
+
+    /// Reads on what others write to a pipe whose main process is gone.
+    fn trail_again(&mut self, id: ProcessId, channel: Channel, pipe: OwnedFd, now: Moment) {
+        let Some(log) = self.units.get(&id).and_then(|unit| unit.log(channel)) else { return };
+        // See below.
+        let _ = self.output.open(log);
+        match self.output.attach(pipe, log) {
+            Ok(stream) => {
+                self.trail(id, &[stream]);
+                self.output.release(stream, now);
+            }
+            Err(error) => warn!("cannot watch what '{}' left behind: {error}", self.name_of(id)),
         }
     }
 
@@ -178,7 +215,7 @@ impl Driver {
                     child.adopted.get_or_insert(now.unix.as_secs());
                 }
                 self.watch_foreign(identity, pidfd);
-                self.guard(id, Pid::from_raw(identity.pid));
+                self.keep(id, None);
                 info!("adopted: '{}' with pid {}", self.name_of(id), identity.pid);
             }
             Bond::Ours | Bond::None | Bond::Ended(_) => {}

@@ -21,6 +21,8 @@ use super::{
     Driver,
     adopt::{Adopted, Bond},
     estate::{self, Grips},
+    kept::Kept,
+    sockets::SocketKey,
     update,
 };
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
         StopSignal,
     },
     event::Event,
-    journal::record::{Child, Due, Identity, Life, Past, PipeId, Record, Remains},
+    journal::record::{Child, Due, Header, Identity, Life, Past, PipeId, Record, Remains},
     os::{
         search::{self, End},
         watch,
@@ -58,6 +60,7 @@ impl Driver {
             warn!("the journal of the last supervisord: {damage}");
         }
         let is_of_boot = found.is_of_boot(&self.boot);
+        let mut kept = self.take_back(found.header.as_ref().filter(|_| is_of_boot), now);
         let is_closed = found.header.as_ref().is_some_and(|header| header.is_closed);
         let mut records: Vec<Record> = found.records.into_values().collect();
         if !is_of_boot || is_closed {
@@ -66,7 +69,7 @@ impl Driver {
         let restored: BTreeSet<ProcessId> =
             records.iter().filter_map(|record| self.supervisor.find(&record.group, &record.name)).collect();
         self.take_sockets(&mut grips);
-        let adopted = self.look_for(records, &mut grips, now);
+        let adopted = self.look_for(records, (&mut grips, &mut kept), now);
         let gone = self.adopt(adopted, now);
         self.settle_estate();
         for name in names {
@@ -75,6 +78,20 @@ impl Driver {
         self.raise(Event::SupervisorRunning, now);
         self.perform_effects(now);
         self.take_down_removed(gone, now);
+        drop(kept);
+        self.keep.let_predecessors_go();
+        self.tell_keeper(now);
+    }
+
+    /// Takes back what the keeper of the last daemon has kept. Sockets are in their place then.
+    fn take_back(&mut self, header: Option<&Header>, now: Moment) -> Kept {
+        let (Some(header), Some(journal)) = (header, &self.journal) else { return Kept::default() };
+        let (mut kept, keepers) = Kept::take_back(journal.lock(), &header.keepers, now);
+        self.keep.add_predecessors(keepers);
+        for (program, url, socket) in kept.sockets() {
+            self.sockets.adopt(SocketKey { program, url }, socket);
+        }
+        kept
     }
 
     /// What is left of a record after an orderly end, or a reboot: a program that did not end in time, and the will of
@@ -96,11 +113,17 @@ impl Driver {
     }
 
     /// Finds out what is left of each recorded process.
-    fn look_for(&self, mut records: Vec<Record>, grips: &mut Grips, now: Moment) -> Vec<Adopted> {
+    fn look_for(
+        &self,
+        mut records: Vec<Record>,
+        found: (&mut Grips, &mut Kept),
+        now: Moment,
+    ) -> Vec<Adopted> {
         self.find_newborn(&mut records, now);
+        let (grips, kept) = found;
         let find = |record: Record| match grips.remove(&(record.group.clone(), record.name.clone())) {
             Some(grip) => estate::adopted(record, grip),
-            None => look_for_one(record),
+            None => look_for_one(record, kept),
         };
         records.into_iter().map(find).collect()
     }
@@ -186,27 +209,32 @@ impl Driver {
 }
 
 /// Finds out what is left of one recorded process.
-fn look_for_one(mut record: Record) -> Adopted {
+fn look_for_one(mut record: Record, kept: &mut Kept) -> Adopted {
     // Of what dead main processes have left behind only numbers were written down, which may be others' by now.
-    record.remains = Remains::default();
-    let none = |record, bond| Adopted { record, bond, stdout: None, stderr: None, stdin: None };
-    let Some(child) = record.child else { return none(record, Bond::None) };
+    let remains = std::mem::take(&mut record.remains);
+    let outputs = [Channel::Stdout, Channel::Stderr].into_iter().zip(remains.outputs);
+    let outputs = outputs.flat_map(|(channel, pipes)| pipes.into_iter().map(move |pipe| (channel, pipe)));
+    let trailing = outputs.filter_map(|(channel, pipe)| Some((channel, kept.pipe(pipe)?))).collect();
+    let none =
+        |record, bond, trailing| Adopted { record, bond, stdout: None, stderr: None, stdin: None, trailing };
+    let Some(child) = record.child else { return none(record, Bond::None, trailing) };
     let Child { identity, pipes, .. } = child;
     let pid = Pid::from_raw(identity.pid);
     let reopen =
         |pipe: Option<PipeId>, usual, end| pipe.and_then(|pipe| search::reopen(pid, pipe, usual, end));
-    let bond = match bond_with(identity) {
+    let bond = match bond_with(identity, kept.process(identity)) {
         Ok(bond) => bond,
         Err(error) => {
             // It may live: better one that cannot be steered than two.
             warn!("cannot take over '{}', pid {}: {error}", record.name, identity.pid);
             record.life = Life::Unknown;
             record.past.spawn_error = Some(format!("cannot be taken over: {error}"));
-            return none(record, Bond::None);
+            return none(record, Bond::None, trailing);
         }
     };
-    // If it has ended, others of its group may still hold what it wrote last.
-    let (stdout, stderr) = (reopen(pipes.stdout, 1, End::Read), reopen(pipes.stderr, 2, End::Read));
+    // If it has ended and nobody kept its pipe, others of its group may still hold what it wrote last.
+    let mut read = |pipe: Option<PipeId>, usual| kept.pipe(pipe?).or_else(|| reopen(pipe, usual, End::Read));
+    let (stdout, stderr) = (read(pipes.stdout, 1), read(pipes.stderr, 2));
     let is_alive = matches!(bond, Bond::Foreign(_) | Bond::Ours);
     let stdin = if is_alive { reopen(pipes.stdin, 0, End::Write) } else { None };
     if is_alive {
@@ -222,12 +250,16 @@ fn look_for_one(mut record: Record) -> Adopted {
             }
         }
     }
-    Adopted { record, bond, stdout, stderr, stdin }
+    Adopted { record, bond, stdout, stderr, stdin, trailing }
 }
 
-/// A handle of a recorded main process, or its exit.
-fn bond_with(identity: Identity) -> io::Result<Bond> {
-    Ok(match watch::open(identity)? {
+/// A handle of a recorded main process, the one that was kept or a new one, or its exit.
+fn bond_with(identity: Identity, kept: Option<OwnedFd>) -> io::Result<Bond> {
+    let pidfd = match kept {
+        Some(pidfd) => Some(pidfd),
+        None => watch::open(identity)?,
+    };
+    Ok(match pidfd {
         Some(pidfd) => match watch::exit_of(identity, pidfd.as_fd()) {
             None => Bond::Foreign(pidfd),
             Some(exit) => Bond::Ended(exit),

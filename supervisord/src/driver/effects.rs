@@ -1,6 +1,6 @@
 //! What the core wants done: children, signals, news for clients, lines in the log.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, os::fd::OwnedFd};
 
 use tracing::{debug, error, info, warn};
 
@@ -25,7 +25,13 @@ impl Driver {
     pub(super) fn perform_effects(&mut self, now: Moment) {
         while let Some((id, effect)) = self.supervisor.poll_effect() {
             match effect {
-                Effect::Spawn => self.spawn(id, now),
+                Effect::Spawn => {
+                    self.spawn(id, now);
+                    if self.keep.has_much_to_tell() {
+                        self.remember(now);
+                        self.tell_keeper(now);
+                    }
+                }
                 Effect::Signal { pid, signal, group } => self.send_signal(id, pid, signal.0, group, now),
                 Effect::EndLeftovers { signal } => {
                     self.family.signal(id, signal);
@@ -39,20 +45,21 @@ impl Driver {
             }
         }
         self.remember(now);
+        self.tell_keeper(now);
     }
 
     fn spawn(&mut self, id: ProcessId, now: Moment) {
         match self.launch(id, now) {
-            Ok(pid) => {
-                self.guard(id, pid);
+            Ok((pid, pidfd)) => {
+                self.keep(id, pidfd);
                 self.supervisor.handle_spawned(id, pid, now);
             }
             Err(problem) => self.supervisor.handle_spawn_failed(id, problem, now),
         }
     }
 
-    /// Makes a child with its pipes attached to its logs. An error is said in words for `status`.
-    fn launch(&mut self, id: ProcessId, now: Moment) -> Result<Pid, String> {
+    /// Makes a child with its pipes attached to its logs; its pid and handle. An error is said in words for `status`.
+    fn launch(&mut self, id: ProcessId, now: Moment) -> Result<(Pid, Option<OwnedFd>), String> {
         let intent = self.record_of(id);
         let (Some(process), Some((group, _)), Some(unit)) =
             (self.supervisor.process(id), self.supervisor.names(id), self.units.get_mut(&id))
@@ -120,7 +127,7 @@ impl Driver {
         for (stream, channel) in sources {
             self.add_source(stream, id, launched.pid, channel);
         }
-        Ok(launched.pid)
+        Ok((launched.pid, launched.pidfd))
     }
 
     fn send_signal(&mut self, id: ProcessId, pid: Pid, number: i32, group: bool, now: Moment) {

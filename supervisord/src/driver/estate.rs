@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{
     Driver,
     adopt::{Adopted, Bond},
+    keep::Keeper,
     sockets::SocketKey,
 };
 use crate::{
@@ -27,7 +28,7 @@ impl Driver {
     /// Puts what the old daemon has told in the place of what the journal says; where it was one of ours and has written
     /// down the same process, that is more. Returns what connects us with those that run.
     pub(super) fn take_estate(&mut self, estate: Estate, now: Moment) -> Grips {
-        let Estate { daemon, processes, keeper, .. } = estate;
+        let Estate { daemon, processes, keepers, .. } = estate;
         let found = std::mem::take(&mut self.inheritance);
         let is_its = found.is_of_boot(&self.boot)
             && found.header.as_ref().is_some_and(|header| header.daemon == daemon && !header.is_closed);
@@ -48,9 +49,16 @@ impl Driver {
             }
         }
         info!("took the place of the supervisord with pid {}: {} processes run", daemon.pid, grips.len());
-        let header = Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed: false };
+        // Its keeper is not to be asked: we have everything, and the way to it.
+        let header =
+            Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed: false, keepers: Vec::new() };
         self.inheritance = Snapshot { header: Some(header), records, damage: None };
-        self.keep.set_predecessor(keeper);
+        let keepers = keepers.into_iter();
+        self.keep.add_predecessors(keepers.map(|(identity, channel)| Keeper {
+            identity,
+            channel,
+            since: now.mono,
+        }));
         grips
     }
 
@@ -72,7 +80,6 @@ impl Driver {
     /// All processes are in their places: what only the old daemon needed can go.
     pub(super) fn settle_estate(&mut self) {
         self.sockets.close_unheld();
-        self.dismiss_old_keeper();
     }
 }
 
@@ -93,5 +100,5 @@ pub(super) fn adopted(mut record: Record, grip: Grip) -> Adopted {
         Some(exit) => Bond::Ended(exit),
         None => Bond::Foreign(child.into_pidfd()),
     };
-    Adopted { record, bond, stdout, stderr, stdin }
+    Adopted { record, bond, stdout, stderr, stdin, trailing: Vec::new() }
 }

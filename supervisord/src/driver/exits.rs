@@ -10,6 +10,7 @@ use crate::{
     config::{KillMode, shlex},
     journal::record::Child,
     os::{reap, search, watch},
+    output::StreamId,
     process::{Aftermath, Exit, Pid, Process, ProcessState, advice},
     supervisor::ProcessId,
 };
@@ -58,7 +59,7 @@ impl Driver {
             if let Some(id) = self.supervisor.owner(pid) {
                 let diagnosis = diagnoses.remove(&id);
                 self.handle_exit(id, pid, exit, diagnosis, now);
-            } else if !self.handle_check_ended(pid, exit, now) && !self.handle_keeper_ended(pid) {
+            } else if !self.handle_check_ended(pid, exit, now) && !self.handle_keeper_ended(pid, now) {
                 debug!("reaped unknown pid {pid} ({exit})");
                 self.family.handle_reaped(pid);
                 is_family_changed = true;
@@ -166,7 +167,7 @@ impl Driver {
     }
 
     fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {
-        self.unguard(pid);
+        self.unkeep(id, pid);
         let mut streams = Vec::new();
         if let Some(unit) = self.units.get_mut(&id) {
             unit.stdin = None;
@@ -176,6 +177,7 @@ impl Driver {
         for stream in &streams {
             self.output.drain(*stream, now);
         }
+        self.trail(id, &streams);
         // What it wrote happened before its end.
         self.handle_pieces(now);
         self.end_listener(id);
@@ -189,6 +191,18 @@ impl Driver {
         }
         self.handle_pieces(now);
         self.forget_sources();
+    }
+
+    /// Others may write on to the pipes of a dead main process: these are remembered, and kept, until they end.
+    pub(super) fn trail(&mut self, id: ProcessId, streams: &[StreamId]) {
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        unit.trailing.retain(|stream| self.output.is_attached(*stream));
+        let lasting = streams.iter().copied().filter(|stream| !self.output.is_exhausted(*stream));
+        let lasting: Vec<StreamId> = lasting.collect();
+        unit.trailing.extend(&lasting);
+        for stream in lasting {
+            self.keep_pipe(stream);
+        }
     }
 
     /// Tells the core whose leftovers are gone.

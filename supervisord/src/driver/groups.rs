@@ -112,6 +112,7 @@ impl Driver {
             wanted_stderr,
             is_listener: self.events.pools.has(id),
             streams: Vec::new(),
+            trailing: Vec::new(),
             child: None,
             remembered: 0,
             stdin: None,

@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Driver,
+    keep::Keeper,
     sockets::SocketKey,
     unit::{Chatter, Unit},
 };
@@ -17,6 +18,7 @@ use crate::{
     handover::{Carried, CarriedLog, CarriedPipe, CarriedSocket, FORMAT, Handover, Programs, Socket, State},
     os::{handover::Inherited, spawn::OpenFiles},
     output::LogId,
+    process::Pid,
     request::Channel,
     supervisor::ProcessId,
 };
@@ -44,7 +46,7 @@ impl Driver {
             sockets: endpoints.iter().map(|endpoint| self.carry_socket(endpoint, inherited)).collect(),
             open_files: limit.map(|limit| (limit.soft, limit.hard)),
             binary: None,
-            keeper: self.keep.carry(inherited),
+            keepers: self.keep.carry(inherited),
             programs: self.programs(inherited),
         }
     }
@@ -135,8 +137,16 @@ impl Driver {
             self.launcher.set_open_files(OpenFiles { soft, hard });
         }
         self.started.unix = handover.state.started;
-        let keeper = handover.state.keeper.and_then(|number| handover.descriptor(number));
-        self.keep.set_predecessor(keeper);
+        let keepers = std::mem::take(&mut handover.state.keepers);
+        let keepers: Vec<Keeper> = keepers
+            .into_iter()
+            .filter_map(|carried| {
+                self.family.ignore(Pid::from_raw(carried.identity.pid));
+                let channel = handover.descriptor(carried.fd)?;
+                Some(Keeper { identity: carried.identity, channel, since: now.mono })
+            })
+            .collect();
+        self.keep.add_predecessors(keepers);
         let groups = handover.state.programs.understand(&self.available).unwrap_or_else(|problem| {
             // Its check has said that they are understood.
             error!("{problem}: its processes run on and are not supervised");
@@ -188,11 +198,14 @@ impl Driver {
         self.reap(now);
         for id in resumed {
             self.supervisor.resume(id, now);
-            if let Some(pid) = self.supervisor.process(id).and_then(crate::process::Process::pid) {
-                self.guard(id, pid);
+            if self.supervisor.process(id).is_some_and(|process| process.pid().is_some()) {
+                self.keep(id, None);
+            }
+            for stream in self.units.get(&id).map(|unit| unit.trailing.clone()).unwrap_or_default() {
+                self.keep_pipe(stream);
             }
         }
-        self.dismiss_old_keeper();
+        self.keep.let_predecessors_go();
         self.check_leftovers(now);
         self.perform_effects(now);
         if apply && let Err(refusal) = self.begin_update(Vec::new()) {
@@ -223,7 +236,7 @@ impl Driver {
         let memory = carried.memory();
         let stdin = carried.stdin.and_then(|number| handover.descriptor(number));
         let wanted = [Channel::Stdout, Channel::Stderr].map(|channel| self.wanted(id, config, channel));
-        let mut streams = Vec::new();
+        let (mut streams, mut trailing) = (Vec::new(), Vec::new());
         let mut logs = [None, None];
         for (channel, (place, log)) in
             [Channel::Stdout, Channel::Stderr].into_iter().zip(logs.iter_mut().zip(carried.logs))
@@ -238,7 +251,10 @@ impl Driver {
             for CarriedPipe { fd, released, held } in log.pipes {
                 let Some(pipe) = handover.descriptor(fd) else { continue };
                 match self.output.attach_tapped(pipe, log_id, wanted.filter(|_| !released)) {
-                    Ok(stream) if released => self.output.release(stream, at.1),
+                    Ok(stream) if released => {
+                        trailing.push(stream);
+                        self.output.release(stream, at.1);
+                    }
                     Ok(stream) => {
                         self.output.resume_stream(stream, held);
                         streams.push(stream);
@@ -257,6 +273,7 @@ impl Driver {
             wanted_stderr: wanted[1],
             is_listener: self.events.pools.has(id),
             streams,
+            trailing,
             child: carried.child.filter(|_| memory.pid.is_some()),
             remembered: 0,
             stdin,

@@ -18,7 +18,7 @@ use crate::{
     journal::record::Pipes,
     keeper,
     os::{
-        limits,
+        limits, passing,
         pipe::{self, OnDaemonDeath, OutputPipe},
         spawn::{self, Identity, OpenFiles, SpawnFailure, SpawnPlan, Spawner, Subject},
         users,
@@ -44,6 +44,8 @@ pub(super) struct Launcher {
 pub(super) struct Launched {
     /// The child.
     pub(super) pid: Pid,
+    /// Its handle, where there can be one.
+    pub(super) pidfd: Option<OwnedFd>,
     /// Which pipes these are.
     pub(super) pipes: Pipes,
     /// Writes to its stdin, unless that is a socket.
@@ -204,25 +206,28 @@ impl Launcher {
         Ok((child.pid, read))
     }
 
-    /// Starts a keeper from the file that this process runs, be it replaced or gone; the end of the pipe is our death.
-    pub(super) fn start_keeper(&mut self) -> Result<(Pid, OwnedFd), String> {
-        let stdin = pipe::input_pipe(None, OnDaemonDeath::EndOfFile).map_err(|error| error.to_string())?;
-        let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
+    /// Starts a keeper from the file that this process runs, be it replaced or gone; the end of the channel is our
+    /// death. `of` is for who lists processes.
+    pub(super) fn start_keeper(&mut self, of: Option<&Path>) -> Result<(Pid, OwnedFd), String> {
+        let (ours, theirs) = passing::pair().map_err(|error| error.to_string())?;
+        let text = |text: &[u8]| CString::new(text).map_err(|error| error.to_string());
+        let mut argv = vec![text(keeper::NAME.as_bytes())?, text(keeper::OPTION.as_bytes())?];
+        argv.extend(of.map(|of| text(of.as_os_str().as_bytes())).transpose()?);
         let plan = SpawnPlan {
             executable: c"/proc/self/exe".to_owned(),
-            argv: vec![c"supervisord".to_owned(), text(keeper::OPTION)?],
+            argv,
             // Nothing by which it could be taken for a program.
             envp: Vec::new(),
             directory: Some(c"/".to_owned()),
             umask: None,
             open_files: None,
             identity: None,
-            stdin: stdin.child.as_fd(),
+            stdin: theirs.as_fd(),
             stdout: self.null.as_fd(),
             stderr: self.null.as_fd(),
         };
         let child = self.spawner.spawn(&plan).map_err(|failure| failure.to_string())?;
-        Ok((child.pid, stdin.write))
+        Ok((child.pid, ours))
     }
 
     /// Takes over what children learn from a new configuration.
@@ -293,6 +298,7 @@ impl Launcher {
         };
         Ok(Launched {
             pid: child.pid,
+            pidfd: child.pidfd,
             pipes,
             stdin: stdin.map(|pipe| pipe.write),
             stdout: stdout.map(|pipe| pipe.read),

@@ -16,6 +16,7 @@ mod family;
 mod groups;
 mod handover;
 mod keep;
+mod kept;
 mod launch;
 mod operate;
 mod operations;
@@ -395,7 +396,8 @@ impl Driver {
         let of_upgrade = self.upgrades.poll_timeout();
         let of_journal = self.journal.as_ref().and_then(Journal::poll_timeout);
         let of_processes = self.supervisor.poll_timeout();
-        [of_processes, of_output, search, self.next_waiting_line, tick, of_upgrade, of_journal]
+        let of_keeper = self.keep.poll_timeout();
+        [of_processes, of_output, search, self.next_waiting_line, tick, of_upgrade, of_journal, of_keeper]
             .into_iter()
             .flatten()
             .min()
@@ -407,6 +409,7 @@ impl Driver {
 
     /// After the loop: no socket, no pidfile, no client is left.
     async fn end(mut self) {
+        self.dismiss_keepers();
         self.close_journal(clock::now());
         // An update that we have cut short still tells its client so.
         // Whoever watches for changes would wait for ever.

@@ -8,15 +8,15 @@ use std::{
 use nix::unistd::Pid;
 use tracing::{info, warn};
 
-use super::Driver;
+use super::{Driver, unit::Unit};
 use crate::{
     clock::Moment,
     journal::{
         Line,
         file::Outcome,
-        record::{FORMAT, Header, Identity, Manner, Record, Remains},
+        record::{FORMAT, Header, Identity, Manner, PipeId, Record, Remains},
     },
-    os::search,
+    os::{pipe, search},
     supervisor::{Mode, ProcessId},
 };
 
@@ -79,6 +79,7 @@ impl Driver {
         let config = process.config();
         let path = |log| self.output.path(log).map(std::path::Path::to_path_buf);
         let (groups, strays) = self.family.remains_of(id);
+        let outputs = self.outputs_of(unit);
         Some(Record {
             group: group.to_owned(),
             name: name.to_owned(),
@@ -95,8 +96,24 @@ impl Driver {
                 kill_group: config.killasgroup,
             },
             logs: [unit.stdout.and_then(path), unit.stderr.and_then(path)],
-            remains: Remains { leftovers: memory.leftovers, groups, strays },
+            remains: Remains { leftovers: memory.leftovers, groups, strays, outputs },
         })
+    }
+
+    /// The pipes of dead children that have not ended.
+    fn outputs_of(&self, unit: &Unit) -> [Vec<PipeId>; 2] {
+        let of = |log| {
+            let of_log = unit.trailing.iter().filter(|stream| self.output.log_of(**stream) == log);
+            let pipes = of_log.filter_map(|stream| self.output.pipe(*stream)).filter_map(pipe::id_of);
+            pipes.collect()
+        };
+        if unit.trailing.is_empty() { Default::default() } else { [unit.stdout, unit.stderr].map(of) }
+    }
+
+    /// Writes down who the keeper is.
+    pub(super) fn announce_keeper(&mut self, now: Moment) {
+        let header = self.header(self.supervisor.mode() == Mode::ShuttingDown);
+        self.write_down(&Line::Header(Cow::Owned(header)), now);
     }
 
     fn rewrite_journal(&mut self, now: Moment) {
@@ -135,7 +152,8 @@ impl Driver {
     fn header(&self, is_closed: bool) -> Header {
         let daemon = search::identity_of(Pid::this());
         let daemon = daemon.unwrap_or(Identity { pid: Pid::this().as_raw(), start_time: 0 });
-        Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed }
+        let keepers = self.keep.identities();
+        Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed, keepers }
     }
 }
 

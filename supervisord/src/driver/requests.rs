@@ -119,6 +119,7 @@ impl Driver {
         let logs = self.units.values().flat_map(super::unit::Unit::logs);
         let mut warnings: Vec<String> = logs.filter_map(|log| self.output.health(log).error).collect();
         warnings.extend(self.journal_problem());
+        warnings.extend(self.keep.problem());
         if self.log.lost() > 0 {
             warnings.push(format!("{} bytes of the daemon's own log could not be written", self.log.lost()));
         }

@@ -50,7 +50,10 @@ struct Held {
 
 /// All open sockets.
 #[derive(Debug, Default)]
-pub(super) struct Sockets(BTreeMap<SocketKey, Held>);
+pub(super) struct Sockets {
+    open: BTreeMap<SocketKey, Held>,
+    is_changed: bool,
+}
 
 impl Sockets {
     /// Makes a socket and closes it again, to find out early whether it can be made. An open one is left alone.
@@ -58,7 +61,7 @@ impl Sockets {
     /// # Errors
     /// Why it cannot be made.
     pub(super) fn check(&self, key: &SocketKey, config: &FastCgi) -> Result<(), SocketError> {
-        if !self.0.contains_key(key) {
+        if !self.open.contains_key(key) {
             drop(make(key, config)?);
             info!("Closing socket {}", key.url);
         }
@@ -76,34 +79,46 @@ impl Sockets {
         config: &FastCgi,
     ) -> Result<BorrowedFd<'_>, SocketError> {
         self.release_but(id, Some(key));
-        if !self.0.contains_key(key) {
+        if !self.open.contains_key(key) {
             self.adopt(key.clone(), make(key, config)?);
         }
-        let held = self.0.get_mut(key).expect("it has just been made or was there");
+        let held = self.open.get_mut(key).expect("it has just been made or was there");
         held.holders.insert(id);
         Ok(held.socket.as_fd())
     }
 
     /// Takes over an open socket that nobody holds yet; see [`Sockets::hold`].
     pub(super) fn adopt(&mut self, key: SocketKey, socket: OwnedFd) {
-        self.0.entry(key).or_insert(Held { socket, holders: BTreeSet::new() });
+        self.open.entry(key).or_insert(Held { socket, holders: BTreeSet::new() });
+        self.is_changed = true;
     }
 
     /// Records that `id`, whose child another image of the daemon has made, holds a socket.
     pub(super) fn hold(&mut self, id: ProcessId, key: &SocketKey) {
-        if let Some(held) = self.0.get_mut(key) {
+        if let Some(held) = self.open.get_mut(key) {
             held.holders.insert(id);
         }
     }
 
     /// Closes what nobody holds.
     pub(super) fn close_unheld(&mut self) {
-        self.0.retain(|_, held| !held.holders.is_empty());
+        self.open.retain(|_, held| !held.holders.is_empty());
+        self.is_changed = true;
+    }
+
+    /// An open socket.
+    pub(super) fn find(&self, key: &SocketKey) -> Option<BorrowedFd<'_>> {
+        self.open.get(key).map(|held| held.socket.as_fd())
+    }
+
+    /// Whether one was opened or closed since the last call.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// All open sockets, to be handed on.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (&SocketKey, BorrowedFd<'_>)> {
-        self.0.iter().map(|(key, held)| (key, held.socket.as_fd()))
+        self.open.iter().map(|(key, held)| (key, held.socket.as_fd()))
     }
 
     /// Records that `id` has come to rest: what nobody else holds is closed.
@@ -113,8 +128,9 @@ impl Sockets {
 
     /// Closes everything.
     pub(super) fn clear(&mut self) {
-        while let Some((key, _)) = self.0.pop_first() {
+        while let Some((key, _)) = self.open.pop_first() {
             info!("Closing socket {}", key.url);
+            self.is_changed = true;
         }
     }
 
@@ -123,7 +139,7 @@ impl Sockets {
     /// # Errors
     /// Why that is not possible.
     pub(super) fn reconfigure(&self, key: &SocketKey, config: &FastCgi) -> Result<(), SocketError> {
-        let Some(held) = self.0.get(key) else { return Ok(()) };
+        let Some(held) = self.open.get(key) else { return Ok(()) };
         let path = match &config.socket {
             FastCgiSocket::Unix(path) => Some(path.as_path()),
             FastCgiSocket::Tcp(..) => None,
@@ -133,12 +149,14 @@ impl Sockets {
     }
 
     fn release_but(&mut self, id: ProcessId, keep: Option<&SocketKey>) {
-        self.0.retain(|key, held| {
+        let is_changed = &mut self.is_changed;
+        self.open.retain(|key, held| {
             if Some(key) == keep || !held.holders.remove(&id) {
                 return true;
             }
             if held.holders.is_empty() {
                 info!("Closing socket {}", key.url);
+                *is_changed = true;
             }
             !held.holders.is_empty()
         });

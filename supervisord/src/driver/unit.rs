@@ -28,6 +28,8 @@ pub(super) struct Unit {
     pub(super) is_listener: bool,
     /// Pipes of the present child.
     pub(super) streams: Vec<StreamId>,
+    /// Pipes of dead children that others may still write to; some have ended since.
+    pub(super) trailing: Vec<StreamId>,
     /// Who the present child is.
     pub(super) child: Option<Child>,
     /// Hash of what the journal says of it.

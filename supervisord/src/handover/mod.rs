@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Listen,
+    journal::record::Identity,
     os::{
         environment,
         handover::{self, Inherited, Program},
@@ -83,9 +84,9 @@ pub struct State {
     /// The binary of the image that wrote this, to go back to.
     #[serde(default)]
     pub binary: Option<RawFd>,
-    /// The way to the keeper (`keeper/`), which is not to think that the daemon has died.
+    /// The keeper (`keeper/`), which is not to think that the daemon has died, and earlier ones.
     #[serde(default)]
-    pub keeper: Option<RawFd>,
+    pub keepers: Vec<CarriedKeeper>,
     /// Programs and groups.
     #[serde(default)]
     pub programs: Programs,
@@ -100,6 +101,15 @@ pub struct Socket {
     pub fd: RawFd,
     /// The file of a unix socket.
     pub file: Option<SocketFile>,
+}
+
+/// A keeper of the image that wrote a [`State`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedKeeper {
+    /// Its process.
+    pub identity: Identity,
+    /// The way to it.
+    pub fd: RawFd,
 }
 
 /// A state that cannot be taken over.
@@ -259,7 +269,7 @@ mod tests {
             }],
             open_files: Some((1024, 4096)),
             binary: Some(5),
-            keeper: None,
+            keepers: Vec::new(),
             programs: Programs::default(),
         }
     }

@@ -154,6 +154,16 @@ impl Journal {
         }
     }
 
+    /// The directory, which is private to us.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The open directory.
+    pub fn lock(&self) -> &File {
+        &self.lock
+    }
+
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         self.directory.join(NAME)

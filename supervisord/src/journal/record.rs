@@ -23,10 +23,13 @@ pub struct Header {
     /// Whether that daemon came to its end as asked: then nothing of it runs.
     #[serde(default)]
     pub is_closed: bool,
+    /// Those who may keep descriptors of its programs; see `keeper/`.
+    #[serde(default)]
+    pub keepers: Vec<Identity>,
 }
 
 /// One process of the machine, for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Its pid.
     pub pid: i32,
@@ -240,6 +243,10 @@ pub struct Remains {
     /// Descendants outside of these groups.
     #[serde(default)]
     pub strays: Vec<i32>,
+    /// Pipes of dead main processes that others may still write to, or that are not read to their end: of stdout and of
+    /// stderr.
+    #[serde(default)]
+    pub outputs: [Vec<PipeId>; 2],
 }
 
 /// How it stands with leftovers.

@@ -15,6 +15,7 @@ fn header() -> Header {
         boot: "b-1".to_owned(),
         daemon: Identity { pid: 7, start_time: 8 },
         is_closed: false,
+        keepers: vec![Identity { pid: 8, start_time: 13 }],
     }
 }
 

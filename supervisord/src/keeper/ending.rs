@@ -5,15 +5,15 @@
 
 use std::{
     collections::HashSet,
-    os::fd::{AsFd as _, OwnedFd},
-    time::{Duration, Instant},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::poll::PollTimeout;
 
 use super::line::{Reach, Ward};
 use crate::{
-    clock,
+    clock::{self, Moment},
     os::{Pid, family, signal, spawn},
 };
 
@@ -71,6 +71,11 @@ impl Doomed {
         Some(Self { ward, targets: vec![target] })
     }
 
+    /// What was said of it.
+    pub(super) fn ward(&self) -> Ward {
+        self.ward
+    }
+
     /// Adds those of `all` that belong to it. One is accepted when, after it was looked at, a known one by which it
     /// belongs is still alive: then the numbers meant what they seemed to mean.
     fn extend(&mut self, all: &[(Pid, family::Stat)]) {
@@ -104,49 +109,78 @@ fn look_around() -> Vec<(Pid, family::Stat)> {
     all.filter_map(|pid| Some((pid, family::stat_of(pid).ok()?))).collect()
 }
 
-/// Stop signal, a pause, SIGKILL.
-pub(super) fn end_all(mut doomed: Vec<Doomed>) {
-    let start = clock::now();
-    let all = look_around();
-    for one in &mut doomed {
-        // While the main process lives: by it the others are known.
-        one.extend(&all);
-        for target in &one.targets {
-            let is_meant = match one.ward.stop {
-                Reach::Process => target.pid == one.ward.pid,
-                Reach::Group | Reach::Tree => target.stat().is_some_and(|stat| stat.group == one.ward.pid),
-            };
-            if is_meant {
-                target.signal(one.ward.signal);
-            }
+/// Programs that are being ended: by the stop signal, and after a pause by SIGKILL.
+#[derive(Default)]
+pub(super) struct Ending {
+    doomed: Vec<Doomed>,
+    start: Option<Moment>,
+}
+
+impl Ending {
+    /// Sends the stop signals.
+    pub(super) fn begin(&mut self, mut doomed: Vec<Doomed>) {
+        if doomed.is_empty() {
+            return;
         }
-    }
-    while clock::now().mono < start.deadline(GRACE + KILLING) {
-        let is_grace = clock::now().mono < start.deadline(GRACE);
+        self.start = Some(clock::now());
         let all = look_around();
         for one in &mut doomed {
+            // While the main process lives: by it the others are known.
+            one.extend(&all);
+            for target in &one.targets {
+                let is_meant = match one.ward.stop {
+                    Reach::Process => target.pid == one.ward.pid,
+                    Reach::Group | Reach::Tree => {
+                        target.stat().is_some_and(|stat| stat.group == one.ward.pid)
+                    }
+                };
+                if is_meant {
+                    target.signal(one.ward.signal);
+                }
+            }
+        }
+        self.doomed.extend(doomed);
+    }
+
+    /// Sees who is left, and sends SIGKILL when it is time. True when this was the last one.
+    pub(super) fn advance(&mut self) -> bool {
+        let Some(start) = self.start.filter(|_| !self.doomed.is_empty()) else { return false };
+        let now = clock::now().mono;
+        if now >= start.deadline(GRACE + KILLING) {
+            self.doomed.clear();
+            return true;
+        }
+        let is_grace = now < start.deadline(GRACE);
+        let all = look_around();
+        for one in &mut self.doomed {
             one.extend(&all);
             one.targets.retain(|target| target.stat().is_some());
             if !is_grace {
                 one.targets.iter().for_each(|target| target.signal(nix::libc::SIGKILL));
             }
         }
-        doomed.retain(|one| !one.targets.is_empty());
-        if doomed.is_empty() {
-            return;
-        }
-        wait_a_little(&doomed, start.deadline(GRACE));
+        self.doomed.retain(|one| !one.targets.is_empty());
+        self.doomed.is_empty()
     }
-}
 
-/// Waits until one of them ends, not for long: they may have children meanwhile.
-fn wait_a_little(doomed: &[Doomed], kill_at: Instant) {
-    let pidfds = doomed.iter().flat_map(|one| &one.targets).filter_map(|target| target.pidfd.as_ref());
-    let mut fds: Vec<PollFd<'_>> = pidfds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-    let left = kill_at.saturating_duration_since(clock::now().mono).as_millis();
-    let pause = if left == 0 { KILL_PAUSE } else { u16::try_from(left).unwrap_or(PAUSE).min(PAUSE) };
-    // An error only makes the wait shorter.
-    let _ = nix::poll::poll(&mut fds, PollTimeout::from(pause));
+    /// Whether nobody is left to be ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.doomed.is_empty()
+    }
+
+    /// Become readable when one of them ends.
+    pub(super) fn handles(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let targets = self.doomed.iter().flat_map(|one| &one.targets);
+        targets.filter_map(|target| target.pidfd.as_ref()).map(OwnedFd::as_fd)
+    }
+
+    /// How long to wait until the next look, for they may have children meanwhile; for ever if there is nobody.
+    pub(super) fn pause(&self) -> PollTimeout {
+        let Some(start) = self.start.filter(|_| !self.is_over()) else { return PollTimeout::NONE };
+        let left = start.deadline(GRACE).saturating_duration_since(clock::now().mono).as_millis();
+        let pause = if left == 0 { KILL_PAUSE } else { u16::try_from(left).unwrap_or(PAUSE).min(PAUSE) };
+        PollTimeout::from(pause)
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod handover;
 pub mod limits;
 pub mod listen;
 pub mod memory;
+pub mod passing;
 pub mod pipe;
 pub mod random;
 pub mod reap;

@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use crate::journal::record::PipeId;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown, geteuid, pipe2};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Bytes that an output pipe holds when the kernel lets us have them: root is not bound by the per-user budget.
 /// Without root, 64 pipes of this size would use the budget up, and every later pipe would shrink to two pages.
@@ -74,8 +75,16 @@ pub fn input_pipe(owner: Option<u32>, on_daemon_death: OnDaemonDeath) -> io::Res
 }
 
 /// The pipe behind a descriptor.
-pub fn id_of(pipe: &OwnedFd) -> Option<PipeId> {
+pub fn id_of(pipe: impl AsFd) -> Option<PipeId> {
     rustix::fs::fstat(pipe).ok().map(|stat| PipeId(stat.st_ino))
+}
+
+/// Whether nothing more can be read, now and for ever: nobody can write to the pipe, and it is empty.
+pub fn is_exhausted(pipe: impl AsFd) -> bool {
+    let mut asked = [PollFd::new(&pipe, PollFlags::IN)];
+    let is_answered = rustix::event::poll(&mut asked, Some(&Timespec::default())).is_ok();
+    let answer = asked[0].revents();
+    is_answered && answer.contains(PollFlags::HUP) && !answer.contains(PollFlags::IN)
 }
 
 /// Bytes that the pipe holds.
@@ -180,6 +189,17 @@ mod tests {
         let mut text = String::new();
         successor.read_to_string(&mut text).expect("end of file");
         assert_eq!(text, "kept");
+    }
+
+    #[test]
+    fn a_pipe_is_exhausted_when_it_is_empty_and_nobody_can_write_to_it() {
+        let OutputPipe { read, child } = output_pipe(None).expect("made");
+        assert!(!is_exhausted(&read), "somebody may write");
+        nix::unistd::write(&child, b"x").expect("room");
+        drop(child);
+        assert!(!is_exhausted(&read), "there is a byte");
+        assert_eq!(nix::unistd::read(&read, &mut [0; 2]), Ok(1));
+        assert!(is_exhausted(&read));
     }
 
     #[test]

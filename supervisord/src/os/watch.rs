@@ -191,8 +191,9 @@ impl Watch {
             }
             let data = events[0].data;
             let pid = i32::try_from(data.u64()).unwrap_or(0);
-            // Closing the handle takes it from the epoll.
             if let Some((identity, pidfd)) = self.pidfds.remove(&pid) {
+                // Closing it is not enough: a keeper may hold the same open file. It is there, so this cannot fail.
+                let _ = epoll::delete(self.epoll.get_ref(), &pidfd);
                 let exit = exit_of(identity, pidfd.as_fd()).unwrap_or(Exit::Unknown);
                 return Some((Pid::from_raw(pid), exit));
             }

@@ -51,6 +51,7 @@ use self::trouble::CHECK;
 pub use self::trouble::{PATIENCE, RETRY};
 use self::writer::{CHUNK, Notice};
 use crate::clock::Moment;
+use crate::os::pipe;
 
 /// All captured streams and the logs they go to.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub struct Output {
     pieces: VecDeque<(StreamId, Piece)>,
     /// Made with the first stream of which something is wanted.
     mirror: Option<Mirror>,
+    /// Streams that have ended and were not asked about yet.
+    ended: VecDeque<StreamId>,
 }
 
 /// Names a log of an [`Output`].
@@ -100,6 +103,7 @@ impl Output {
             reports: VecDeque::new(),
             pieces: VecDeque::new(),
             mirror: None,
+            ended: VecDeque::new(),
         })
     }
 
@@ -333,6 +337,26 @@ impl Output {
         self.reports.pop_front()
     }
 
+    /// The pipe of a stream that has not ended.
+    pub fn pipe(&self, id: StreamId) -> Option<BorrowedFd<'_>> {
+        self.streams.get(id.0).map(|stream| stream.pipe.as_fd())
+    }
+
+    /// The log of a stream that has not ended.
+    pub fn log_of(&self, id: StreamId) -> Option<LogId> {
+        self.streams.get(id.0).map(|stream| LogId(stream.log))
+    }
+
+    /// Whether nothing more will come: nobody can write to the pipe, and it is empty.
+    pub fn is_exhausted(&self, id: StreamId) -> bool {
+        self.streams.get(id.0).is_none_or(|stream| pipe::is_exhausted(&stream.pipe))
+    }
+
+    /// Takes the next stream that has ended.
+    pub fn poll_ended(&mut self) -> Option<StreamId> {
+        self.ended.pop_front()
+    }
+
     /// Whether a stream has not ended yet.
     pub fn is_attached(&self, id: StreamId) -> bool {
         self.streams.get(id.0).is_some()
@@ -475,8 +499,10 @@ impl Output {
     }
 
     fn end_stream(&mut self, key: Key) {
-        // Its descriptor is the only one of its open file: the epoll forgets it with its closing.
         let Some(stream) = self.streams.remove(key) else { return };
+        // Closing it is not enough: a keeper may hold the same open file. One that was never registered is none there.
+        let _ = epoll::delete(self.gate.pipes(), &stream.pipe);
+        self.ended.push_back(StreamId(key));
         if let Some(log) = self.logs.get_mut(stream.log) {
             log.streams -= 1;
             self.forget_unused(stream.log);

@@ -132,8 +132,8 @@ pub struct Estate {
     pub processes: Vec<(Match, Option<seize::Grip>)>,
     /// Files of its sockets, which are ours now.
     pub socket_files: Vec<SocketFile>,
-    /// If it was one of our kind with a keeper: the pipe whose end would be its death to that.
-    pub keeper: Option<OwnedFd>,
+    /// If it was one of our kind: its keeper, and the ways to it, whose end would be the daemon's death to that.
+    pub keepers: Vec<(Identity, OwnedFd)>,
 }
 
 impl TakeOver {
@@ -206,7 +206,7 @@ impl TakeOver {
             daemon: old.identity(),
             processes: processes.collect(),
             socket_files,
-            keeper: seized.keeper,
+            keepers: seized.keepers,
         })
     }
 }

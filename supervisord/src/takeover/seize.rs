@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SocketType, sockopt};
 
 use super::Problem;
 use super::plan::{self, Child, Ends, Match, OldProcess};
 use super::sockets::Sockets;
+use crate::journal::record::Identity;
 use crate::keeper;
 use crate::os::family;
-use crate::os::foreign::{self, Descriptor, Direction, Foreign, Standing};
+use crate::os::foreign::{self, Descriptor, Direction, Foreign, Object, Standing};
+use crate::os::search;
 use crate::os::signal::SignalError;
 use crate::process::Exit;
 
@@ -81,7 +84,7 @@ pub struct Seized {
     /// Its listening sockets.
     pub sockets: Sockets,
     /// Keeps its keeper quiet, if it has one.
-    pub keeper: Option<OwnedFd>,
+    pub keepers: Vec<(Identity, OwnedFd)>,
 }
 
 impl Seized {
@@ -189,8 +192,7 @@ fn look(
     let step = |what| move |error| Failure::Problem(Problem::Step { what, error });
     verify_children(old, &children, matches, processes, known)?;
     let daemon = foreign::descriptors_of(old.pid).map_err(step("read the descriptors of the old daemon"))?;
-    let keeper = keeper_of(old);
-    let (assignment, held) = assign(old, &daemon, &children, (matches, keeper))?;
+    let (assignment, held) = assign(old, &daemon, &children, matches)?;
     let take = |end: Option<Descriptor>| end.map(|end| old.take(&end)).transpose();
     let mut grips = BTreeMap::new();
     for (pid, child) in children {
@@ -214,9 +216,8 @@ fn look(
         grips.insert(pid, grip);
     }
     let sockets = Sockets::of(old).map_err(step("take the listening sockets of the old daemon"))?;
-    let keeper = keeper.and_then(|pid| assignment.get(&pid.as_raw())?.stdin);
-    let keeper = take(keeper).map_err(step("take the pipe of the old daemon's keeper"))?;
-    Ok(Seized { grips, sockets, keeper })
+    let keepers = keepers_of(old, &daemon).map_err(step("take the way to the old daemon's keeper"))?;
+    Ok(Seized { grips, sockets, keepers })
 }
 
 /// No child has come or gone since the old daemon was asked.
@@ -241,13 +242,25 @@ fn verify_children(
     new.map_or(Ok(()), |pid| Err(Unsettled::Child(pid).into()))
 }
 
-/// The keeper of a daemon of our kind.
-fn keeper_of(old: &Foreign) -> Option<Pid> {
+/// The keeper of a daemon of our kind, with each way that leads to one: nothing else of such a daemon is a connection of
+/// this type.
+fn keepers_of(old: &Foreign, daemon: &[Descriptor]) -> io::Result<Vec<(Identity, OwnedFd)>> {
     let is_keeper = |pid: &Pid| {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         words.split(|byte| *byte == 0).nth(1) == Some(keeper::OPTION.as_bytes())
     };
-    foreign::children_of(old.pid).into_iter().find(is_keeper)
+    let Some(keeper) = foreign::children_of(old.pid).into_iter().find(is_keeper) else {
+        return Ok(Vec::new());
+    };
+    let identity = search::identity_of(keeper)?;
+    let mut ways = Vec::new();
+    for socket in daemon.iter().filter(|descriptor| matches!(descriptor.object, Object::Socket(_))) {
+        let copy = old.take(socket)?;
+        if sockopt::socket_type(&copy)? == SocketType::SEQPACKET {
+            ways.push((identity, copy));
+        }
+    }
+    Ok(ways)
 }
 
 /// Whose the pipes and sockets of the old daemon are, and what its children have open.
@@ -255,14 +268,9 @@ fn assign(
     old: &Foreign,
     daemon: &[Descriptor],
     children: &BTreeMap<i32, Foreign>,
-    (matches, keeper): (&[Match], Option<Pid>),
+    matches: &[Match],
 ) -> Result<(BTreeMap<i32, Ends>, Vec<Child>), Failure> {
     let mut of_children = Vec::new();
-    if let Some(pid) = keeper {
-        let own =
-            foreign::descriptors_of(pid).map_err(|error| Failure::Problem(Problem::Rights { pid, error }))?;
-        of_children.push(Child { pid: pid.as_raw(), own, ..Child::default() });
-    }
     for one in matches {
         let Some(child) = one.old.pid.and_then(|pid| children.get(&pid)) else { continue };
         let own = foreign::descriptors_of(child.pid)
