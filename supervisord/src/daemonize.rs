@@ -236,7 +236,11 @@ impl Pidfile {
     /// [`PidfileError::Held`] when yet another daemon holds it.
     pub fn check_held_by(path: &Path, owner: Pid) -> Result<(), PidfileError> {
         // What cannot be opened is nobody's; whether it can be written is said when it is.
-        let Ok(file) = File::open(path) else { return Ok(()) };
+        let mut options = OpenOptions::new();
+        // A FIFO would wait for a writer, and the other daemon with it.
+        let Ok(file) = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) else {
+            return Ok(());
+        };
         let is_locked =
             flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK);
         match read_pid(&file) {

@@ -140,6 +140,9 @@ pub enum StartError {
     /// Nothing is taken over from a running daemon.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
+    /// A step of our own failed while the daemon whose place was to be taken stood still.
+    #[error("{0}; nothing was taken over, the running supervisord goes on")]
+    Aside(Box<StartError>),
     /// The loop cannot begin.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -149,9 +152,12 @@ impl StartError {
     /// The exit status, as Supervisor's.
     pub fn status(&self) -> u8 {
         match self {
-            Self::User(_) | Self::Pidfile(_) | Self::Listen(_) | Self::OtherUser(_) | Self::TakeOver(_) => {
-                USAGE_STATUS
-            }
+            Self::User(_)
+            | Self::Pidfile(_)
+            | Self::Listen(_)
+            | Self::OtherUser(_)
+            | Self::TakeOver(_)
+            | Self::Aside(_) => USAGE_STATUS,
             Self::Log(_) | Self::Runtime(_) | Self::Signals(_) | Self::Driver(_) => 1,
         }
     }
@@ -186,12 +192,24 @@ impl Drop for SocketFiles {
 pub fn prepare(
     loaded: Loaded,
     args: Args,
+    backlog: Backlog,
+    told: (&mut ReadySignal, Origin),
+) -> Result<Start, StartError> {
+    // First: whoever becomes another user may not do it any more.
+    let old = args.take_over.as_ref().map(|whose| TakeOver::begin(&loaded, whose)).transpose()?;
+    let is_aside = old.is_some();
+    prepare_beside(old, (loaded, args), backlog, told)
+        .map_err(|error| if is_aside { StartError::Aside(Box::new(error)) } else { error })
+}
+
+/// The steps, beside a daemon that stands still if our place is to be its own.
+fn prepare_beside(
+    mut old: Option<TakeOver>,
+    (loaded, args): (Loaded, Args),
     mut backlog: Backlog,
     (ready, origin): (&mut ReadySignal, Origin),
 ) -> Result<Start, StartError> {
     let config = &loaded.config;
-    // First: whoever becomes another user may not do it any more.
-    let mut old = args.take_over.as_ref().map(|whose| TakeOver::begin(&loaded, whose)).transpose()?;
     become_user(&config.daemon, &mut backlog)?;
     raise_limits(&config.daemon, &mut backlog);
     let log = ActivityLog::open(&config.daemon)?;

@@ -190,7 +190,12 @@ pub async fn run(mut start: Start) -> ExitCode {
         // While nothing of the start has been given up. Comes back only when there is no way back.
         give_up(predecessor, &error.to_string());
     }
-    let begun = plumbing.map_err(StartError::Driver).and_then(|plumbing| {
+    let is_aside = start.old.is_some();
+    let failed = |error| match StartError::Driver(error) {
+        error if is_aside => StartError::Aside(Box::new(error)),
+        error => error,
+    };
+    let begun = plumbing.map_err(failed).and_then(|plumbing| {
         let estate = startup::commit(&mut start)?;
         Ok((Driver::new(start, plumbing), estate))
     });

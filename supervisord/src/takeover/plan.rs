@@ -169,14 +169,8 @@ pub struct Assignment {
 /// Gives every pipe of the old daemon to the child that has its other end, and every FastCGI socket to all children
 /// that have it. Standard descriptors count before others, and those of a child before those of its family.
 pub fn assign(daemon: &[Descriptor], children: &[Child]) -> Assignment {
-    let own_standard: BTreeSet<Object> = daemon
-        .iter()
-        .filter(|descriptor| descriptor.number < 3)
-        .map(|descriptor| descriptor.object)
-        .collect();
-    let is_pipe = |descriptor: &&Descriptor| {
-        matches!(descriptor.object, Object::Pipe(_)) && !own_standard.contains(&descriptor.object)
-    };
+    let own = objects_of_its_own(daemon);
+    let is_pipe = |held: &&Descriptor| matches!(held.object, Object::Pipe(_)) && !own.contains(&held.object);
     let mut free: Vec<Descriptor> = daemon.iter().filter(is_pipe).copied().collect();
     let mut shares: BTreeMap<i32, Vec<Descriptor>> = BTreeMap::new();
     let is_standard = |descriptor: &&Descriptor| descriptor.number < 3;
@@ -204,6 +198,15 @@ pub fn assign(daemon: &[Descriptor], children: &[Child]) -> Assignment {
         assignment.ends.insert(child.pid, ends);
     }
     assignment
+}
+
+/// What leads to no child: its standard descriptors, and pipes of which it has both ends.
+fn objects_of_its_own(daemon: &[Descriptor]) -> BTreeSet<Object> {
+    let with =
+        |direction| daemon.iter().filter(move |held| held.direction == direction).map(|held| held.object);
+    let written: BTreeSet<Object> = with(Direction::Write).collect();
+    let standard = daemon.iter().filter(|held| held.number < 3).map(|held| held.object);
+    with(Direction::Read).filter(|object| written.contains(object)).chain(standard).collect()
 }
 
 /// Whether what is written to one comes out of the other.

@@ -168,6 +168,13 @@ fn pipes_that_the_daemon_has_as_its_own_standard_descriptors_are_nobodys() {
 }
 
 #[test]
+fn pipe_of_which_the_daemon_has_both_ends_is_its_own() {
+    let daemon = [pipe(5, 60, Read), pipe(6, 60, Write), pipe(7, 11, Read)];
+    let assignment = assign(&daemon, &[child(100, &[pipe(1, 11, Write)])]);
+    assert_eq!((assignment.ends[&100].stdout, assignment.left_over), (Some(daemon[2]), vec![]));
+}
+
+#[test]
 fn our_own_children_hold_both_directions_of_their_pipes() {
     let daemon = [pipe(6, 10, Write), pipe(7, 11, Read)];
     let ours = child(100, &[pipe(0, 10, Both), pipe(1, 11, Both), pipe(2, 11, Both)]);
