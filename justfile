@@ -1,7 +1,7 @@
 # Recipes for people and for CI (.ci/run calls these and adds nothing). `just --list` names them.
 # CONTRIBUTING.md says what each needs.
 
-# Python with Supervisor 4.3 installed; only `examples`, `differential`, `ansible` and `corpus` need it.
+# Python with Supervisor 4.3 installed; only `examples`, `differential`, `takeover`, `ansible` and `corpus` need it.
 export SUPERVISOR_PYTHON := env("SUPERVISOR_PYTHON", "python3")
 
 # Where `just install` puts things; DESTDIR is put in front, for packages.
@@ -82,6 +82,10 @@ web: release
 # A real php-cgi behind [fcgi-program:x], whose workers are killed (needs Debian's php-cgi)
 fastcgi: release
     tests/fastcgi.py --bin-dir {{bin}}
+
+# Supervisor with 50 programs is taken over 20 times, refused take-overs leave it working
+takeover: release
+    "$SUPERVISOR_PYTHON" tests/takeover.py --bin-dir {{bin}}
 
 # 100 programs write while the daemon is killed, upgraded and updated 200 times: no pid changes, no line is lost
 torture: release
