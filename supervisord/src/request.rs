@@ -74,10 +74,10 @@ pub type Answer<T> = Reply<Result<T, Refusal>>;
 pub enum Request {
     /// The daemon.
     Info(Reply<DaemonInfo>),
-    /// Which XML-RPC interfaces there are, and whether the daemon is ending.
-    Interfaces(Reply<Interfaces>),
     /// Processes.
     List(Reply<Listing>, ListQuery),
+    /// All processes. Whoever asks in the same second, while nothing changes and the answer is in use, gets the same one.
+    ListAll(Reply<Arc<Listing>>),
     /// Wakes the receiver whenever a process may have changed.
     Changes(Reply<watch::Receiver<u64>>),
     /// Start, stop, restart or signal processes.
@@ -135,8 +135,8 @@ pub struct Upgraded {
     pub generation: u32,
 }
 
-/// What XML-RPC clients may call.
-#[derive(Debug, Clone)]
+/// What XML-RPC clients may call. The driver publishes it, so that a call costs one question and not two.
+#[derive(Debug, Clone, Default)]
 pub struct Interfaces {
     /// Names of the `[rpcinterface:x]` sections: the namespaces of Supervisor's methods.
     pub names: Arc<[String]>,
@@ -393,6 +393,7 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     /// Whether streams to clients are to end: the daemon is about to be replaced in place.
     parting: watch::Sender<bool>,
+    interfaces: watch::Sender<Interfaces>,
 }
 
 /// The driver has ended.
@@ -410,7 +411,8 @@ impl Handle {
     /// A handle and what the driver receives from it. At most 256 requests wait; more clients wait for room.
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(256);
-        (Self { requests, parting: watch::Sender::new(false) }, receiver)
+        let interfaces = watch::Sender::new(Interfaces::default());
+        (Self { requests, parting: watch::Sender::new(false), interfaces }, receiver)
     }
 
     /// Ends the streams of all clients, or lets new ones begin again.
@@ -427,6 +429,26 @@ impl Handle {
                 std::future::pending().await
             }
         }
+    }
+
+    /// Publishes what clients may call, where it has changed. The driver does so before anybody sees what it has answered
+    /// since: all tasks share one thread.
+    pub fn publish(&self, names: &Arc<[String]>, is_ending: bool) {
+        self.interfaces.send_if_modified(|known| {
+            let is_news = known.is_ending != is_ending || !Arc::ptr_eq(&known.names, names);
+            if is_news {
+                *known = Interfaces { names: Arc::clone(names), is_ending };
+            }
+            is_news
+        });
+    }
+
+    /// What clients may call.
+    ///
+    /// # Errors
+    /// [`Ended`] when the driver is gone.
+    pub fn interfaces(&self) -> Result<Interfaces, Ended> {
+        if self.requests.is_closed() { Err(Ended) } else { Ok(self.interfaces.borrow().clone()) }
     }
 
     /// Asks the driver and waits for the answer.

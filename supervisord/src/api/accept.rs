@@ -443,11 +443,10 @@ impl PeerGate {
 
     /// Who sent an HTTP request, and whether it may come in.
     fn sender(&self, request: &Request<Body>) -> Result<origin::Sender, origin::Foreign> {
-        let own_name = nix::unistd::gethostname().unwrap_or_default();
         let way = origin::Way {
             is_loopback: matches!(self.peer, Peer::Remote(address) if address.ip().to_canonical().is_loopback()),
             has_password: self.gate.credentials.is_some(),
-            own_name: &own_name.to_string_lossy(),
+            own_name: || nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let sender = origin::judge(request.method(), request.headers(), way)?;
         // Only the forms of the page carry a secret that can dispel the doubt.

@@ -52,20 +52,20 @@ pub(super) enum Foreign {
 
 /// The way on which a request came.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Way<'a> {
+pub(super) struct Way {
     /// Whether the client is on this machine and came by TCP.
     pub is_loopback: bool,
     /// Whether a password is asked for.
     pub has_password: bool,
-    /// The name of this machine.
-    pub own_name: &'a str,
+    /// Tells the name of this machine. Scripts need not wait for it.
+    pub own_name: fn() -> String,
 }
 
 /// Judges a request by its headers.
 ///
 /// # Errors
 /// When it must not be answered.
-pub(super) fn judge(method: &Method, headers: &HeaderMap, way: Way<'_>) -> Result<Sender, Foreign> {
+pub(super) fn judge(method: &Method, headers: &HeaderMap, way: Way) -> Result<Sender, Foreign> {
     if !is_browser(headers) {
         return Ok(Sender::Script);
     }
@@ -78,7 +78,7 @@ pub(super) fn judge(method: &Method, headers: &HeaderMap, way: Way<'_>) -> Resul
             _ => Err(Foreign::Site),
         };
     }
-    if way.is_loopback && !way.has_password && !is_private_name(host, way.own_name) {
+    if way.is_loopback && !way.has_password && !is_private_name(host, &(way.own_name)()) {
         return Err(Foreign::Name);
     }
     let source = text(headers, &header::ORIGIN).or_else(|| text(headers, &header::REFERER));
@@ -172,10 +172,10 @@ fn is_private_name(host: &str, own_name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const OPEN: Way<'_> = Way { is_loopback: true, has_password: false, own_name: "box" };
+    const OPEN: Way = Way { is_loopback: true, has_password: false, own_name: || "box".to_owned() };
     const CHROME: (&str, &str) = ("user-agent", "Mozilla/5.0 Chrome");
 
-    fn judged(method: &Method, way: Way<'_>, pairs: &[(&str, &str)]) -> Result<Sender, Foreign> {
+    fn judged(method: &Method, way: Way, pairs: &[(&str, &str)]) -> Result<Sender, Foreign> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());

@@ -44,6 +44,7 @@ use jiff::tz::TimeZone;
 use keep::Keep;
 use launch::Launcher;
 use operations::Operations;
+use requests::LastListing;
 use sockets::Sockets;
 use tokio::{
     sync::{mpsc, watch},
@@ -161,6 +162,7 @@ struct Driver {
     /// Updates under way.
     jobs: JoinSet<()>,
     generation: watch::Sender<u64>,
+    last_listing: LastListing,
     /// Tells updates that were begun before a restart that what they had planned is void.
     lives: watch::Sender<()>,
     zone: TimeZone,
@@ -301,6 +303,7 @@ impl Driver {
             requests,
             jobs: JoinSet::new(),
             generation: watch::Sender::new(0),
+            last_listing: LastListing::default(),
             lives: watch::Sender::new(()),
             zone: TimeZone::system(),
             started: clock::now(),
@@ -333,6 +336,7 @@ impl Driver {
 
     async fn supervise(&mut self) {
         while !self.is_finished() {
+            self.publish_interfaces();
             let wake = self.next_wake().await;
             let now = clock::now();
             match wake {

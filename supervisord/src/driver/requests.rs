@@ -1,6 +1,6 @@
 //! Answers to clients: listings, logs, stdin; `operate` has the operations on processes, `groups` those on groups.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Driver;
 use crate::{
@@ -11,19 +11,27 @@ use crate::{
     output::{LogId, follow::Follower},
     process::{ProcessState, describe::description},
     request::{
-        Channel, DaemonInfo, Interfaces, ListQuery, Listing, LogSource, Phase, ProcessInfo, ProcessResult,
-        Reason, Refusal, Request,
+        Channel, DaemonInfo, ListQuery, Listing, LogSource, Phase, ProcessInfo, ProcessResult, Reason,
+        Refusal, Request,
     },
     supervisor::{Mode, ProcessId, Selection, select},
 };
+
+/// The listing of all processes that was made last, if anybody still has it.
+#[derive(Debug, Default)]
+pub(super) struct LastListing {
+    /// When, in seconds since 1970-01-01 UTC.
+    second: u64,
+    listing: Weak<Listing>,
+}
 
 impl Driver {
     /// Answers one request. Effects are performed by the caller.
     pub(super) fn handle_request(&mut self, request: Request, now: Moment) {
         match request {
             Request::Info(reply) => answer(reply, self.info()),
-            Request::Interfaces(reply) => answer(reply, self.interfaces()),
             Request::List(reply, query) => answer(reply, self.list(&query, now)),
+            Request::ListAll(reply) => answer(reply, self.list_all(now)),
             Request::Changes(reply) => answer(reply, self.generation.subscribe()),
             Request::Operate(reply, operate) => self.handle_operate(reply, &operate, now),
             Request::ListConfiguration(reply) => {
@@ -111,8 +119,9 @@ impl Driver {
         }
     }
 
-    fn interfaces(&self) -> Interfaces {
-        Interfaces { names: Arc::clone(&self.interfaces), is_ending: self.supervisor.mode() != Mode::Running }
+    /// Tells everybody what may be called.
+    pub(super) fn publish_interfaces(&self) {
+        self.handle.publish(&self.interfaces, self.supervisor.mode() != Mode::Running);
     }
 
     fn health_warnings(&self) -> Vec<String> {
@@ -139,6 +148,22 @@ impl Driver {
         let processes =
             ids.into_iter().filter(is_wanted).filter_map(|id| self.process_info(id, now)).collect();
         Listing { processes, unmatched, total: self.units.len(), generation }
+    }
+
+    /// All processes. Times are shown in whole seconds: many clients that ask at once are given one listing.
+    fn list_all(&mut self, now: Moment) -> Arc<Listing> {
+        let second = now.unix.as_secs();
+        let is_current = |listing: &Arc<Listing>| {
+            self.last_listing.second == second
+                && listing.generation == *self.generation.borrow()
+                && listing.total == self.units.len()
+        };
+        if let Some(listing) = self.last_listing.listing.upgrade().filter(is_current) {
+            return listing;
+        }
+        let listing = Arc::new(self.list(&ListQuery::default(), now));
+        self.last_listing = LastListing { second, listing: Arc::downgrade(&listing) };
+        listing
     }
 
     fn resolve_in_order(&self, names: &[String]) -> (Vec<ProcessId>, Vec<(String, Reason)>) {

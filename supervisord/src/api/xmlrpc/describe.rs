@@ -1,6 +1,6 @@
 //! Processes and their settings as structures, member by member in Supervisor's order.
 
-use std::{path::Path, time::Duration};
+use std::{borrow::Cow, path::Path, time::Duration};
 
 use super::encode::Writer;
 use crate::{
@@ -11,8 +11,7 @@ use crate::{
 /// What `getProcessInfo` answers.
 pub(super) fn process(process: &ProcessInfo, writer: &mut Writer) {
     let time = |time: Option<Duration>| time.map_or(0, seconds);
-    let path = |path: &Option<std::path::PathBuf>| text(path.as_deref());
-    let stdout = path(&process.stdout_logfile);
+    let stdout = text(process.stdout_logfile.as_deref());
     writer.begin_struct();
     writer.member("name", |w| w.string(&process.name));
     writer.member("group", |w| w.string(&process.group));
@@ -26,7 +25,7 @@ pub(super) fn process(process: &ProcessInfo, writer: &mut Writer) {
     // The name that it had before stderr had a log too.
     writer.member("logfile", |w| w.string(&stdout));
     writer.member("stdout_logfile", |w| w.string(&stdout));
-    writer.member("stderr_logfile", |w| w.string(&path(&process.stderr_logfile)));
+    writer.member("stderr_logfile", |w| w.string(&text(process.stderr_logfile.as_deref())));
     writer.member("pid", |w| w.int(process.pid.into()));
     writer.member("description", |w| w.string(&process.description));
     writer.end_struct();
@@ -110,8 +109,8 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn text(path: Option<&Path>) -> String {
-    path.map(shown).unwrap_or_default()
+fn text(path: Option<&Path>) -> Cow<'_, str> {
+    path.map(Path::to_string_lossy).unwrap_or_default()
 }
 
 fn bytes(number: u64) -> i64 {

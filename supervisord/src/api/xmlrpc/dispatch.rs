@@ -1,8 +1,12 @@
 //! Calls become requests to the driver, and its answers are written down.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+};
 
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     calls::{self, Call, METHODS, Range, Target},
@@ -28,30 +32,65 @@ const IMPOSSIBLE: &str = "\0";
 /// Bytes that the answers of one `multicall` may have together. A single answer is bounded by the logs that it reads.
 const MULTICALL_LIMIT: usize = 128 << 20;
 
+/// What a process takes in the answer to `getAllProcessInfo`, about; room is made for so much at once.
+const BYTES_OF_A_PROCESS: usize = 1400;
+
 /// Answers calls.
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
     driver: Handle,
+    /// The answer to `getAllProcessInfo` as it was written last, if it is still on its way to somebody.
+    latest: Arc<watch::Sender<Weak<ProcessTable>>>,
+}
+
+/// An answer to `getAllProcessInfo`: the costly one, and what dashboards ask for all the time.
+#[derive(Debug)]
+struct ProcessTable {
+    listing: Arc<Listing>,
+    text: String,
+}
+
+/// As the owner of the bytes that are sent.
+#[derive(Debug)]
+struct SharedTable(Arc<ProcessTable>);
+
+impl AsRef<[u8]> for SharedTable {
+    fn as_ref(&self) -> &[u8] {
+        self.0.text.as_bytes()
+    }
+}
+
+/// What a call turns out to be.
+enum Meaning {
+    /// A method of `system`, and the namespaces that it may tell of.
+    Introspection { name: String, params: Vec<Value>, names: Arc<[String]> },
+    /// A method of Supervisor.
+    Call(Call),
 }
 
 impl Dispatcher {
     /// One that asks this driver.
     pub(super) fn new(driver: Handle) -> Self {
-        Self { driver }
+        Self { driver, latest: Arc::default() }
     }
 
     /// Answers one call.
     ///
     /// # Errors
     /// What went wrong, in Supervisor's words.
-    pub(super) async fn call(&self, call: MethodCall) -> Result<Writer, Fault> {
+    pub(super) async fn call(&self, call: MethodCall) -> Result<Bytes, Fault> {
         let mut writer = Writer::default();
         if call.method == "system.multicall" {
             self.multicall(call.params, &mut writer).await?;
         } else {
-            self.invoke(&call.method, call.params, &mut writer).await?;
+            match self.understand(&call.method, call.params)? {
+                Meaning::Call(Call::AllProcessInfo) => {
+                    return Ok(Bytes::from_owner(SharedTable(self.all_processes().await?)));
+                }
+                meaning => self.invoke(meaning, &mut writer).await?,
+            }
         }
-        Ok(writer)
+        Ok(writer.finish().into())
     }
 
     /// Calls one after the other; each result stands in the array as it is, not in an array of its own as elsewhere.
@@ -90,18 +129,17 @@ impl Dispatcher {
         if method == "system.multicall" {
             return Err(Fault::parameters("Recursive system.multicall forbidden"));
         }
-        self.invoke(&method, params, writer).await
+        self.invoke(self.understand(&method, params)?, writer).await
     }
 
-    async fn invoke(&self, method: &str, params: Vec<Value>, writer: &mut Writer) -> Result<(), Fault> {
+    fn understand(&self, method: &str, params: Vec<Value>) -> Result<Meaning, Fault> {
         let mut parts = method.split('.');
         let (Some(namespace), Some(name), None) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Fault::unknown_method());
         };
-        let Interfaces { names, is_ending } =
-            self.driver.ask(Request::Interfaces).await.map_err(|_| Fault::ending())?;
+        let Interfaces { names, is_ending } = self.driver.interfaces().map_err(|_| Fault::ending())?;
         if namespace == "system" {
-            return introspect(name, params, &names, writer);
+            return Ok(Meaning::Introspection { name: name.to_owned(), params, names });
         }
         if !names.iter().any(|known| known == namespace) {
             return Err(Fault::unknown_method());
@@ -110,7 +148,14 @@ impl Dispatcher {
         if is_ending && !matches!(call, Call::SendRemoteEvent(..)) {
             return Err(Fault::ending());
         }
-        self.answer(call, writer).await
+        Ok(Meaning::Call(call))
+    }
+
+    async fn invoke(&self, meaning: Meaning, writer: &mut Writer) -> Result<(), Fault> {
+        match meaning {
+            Meaning::Introspection { name, params, names } => introspect(&name, params, &names, writer),
+            Meaning::Call(call) => self.answer(call, writer).await,
+        }
     }
 
     async fn answer(&self, call: Call, writer: &mut Writer) -> Result<(), Fault> {
@@ -152,8 +197,7 @@ impl Dispatcher {
                 write_process(process, writer);
             }
             Call::AllProcessInfo => {
-                let listing = self.list(Vec::new()).await?;
-                write_array(&listing.processes, writer, write_process);
+                writer.value_of(&self.all_processes().await?.text);
             }
             Call::AllConfigInfo => {
                 let all = self.driver.ask_for(Request::ListConfiguration).await;
@@ -196,6 +240,20 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// All processes. Clients that are given the same listing are given the same text.
+    async fn all_processes(&self) -> Result<Arc<ProcessTable>, Fault> {
+        let listing = self.driver.ask(Request::ListAll).await.map_err(|_| Fault::ending())?;
+        let latest = self.latest.borrow().upgrade();
+        if let Some(table) = latest.filter(|table| Arc::ptr_eq(&table.listing, &listing)) {
+            return Ok(table);
+        }
+        let mut writer = Writer::with_capacity(BYTES_OF_A_PROCESS * (listing.processes.len() + 1));
+        write_array(&listing.processes, &mut writer, write_process);
+        let table = Arc::new(ProcessTable { listing, text: writer.finish() });
+        self.latest.send_replace(Arc::downgrade(&table));
+        Ok(table)
     }
 
     async fn list(&self, names: Vec<String>) -> Result<Listing, Fault> {

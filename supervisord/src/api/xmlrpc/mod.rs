@@ -63,7 +63,10 @@ impl Service {
         match decode::method_call(&body) {
             Ok(call) => {
                 drop(body);
-                document(encode::response(self.dispatcher.call(call).await))
+                document(match self.dispatcher.call(call).await {
+                    Ok(answer) => answer,
+                    Err(fault) => encode::fault(&fault).into(),
+                })
             }
             Err(malformed) => {
                 tracing::error!("XML-RPC request of {} bytes is invalid: {malformed}", body.len());
@@ -94,7 +97,7 @@ impl Service {
 }
 
 /// A response with this document.
-fn document(text: String) -> Response {
+fn document(text: Bytes) -> Response {
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
     headers.insert(header::SERVER, SERVER);
