@@ -19,7 +19,7 @@ pub use takeover::commit;
 use crate::{
     api::{Endpoint, Listener},
     args::{self, Args},
-    config::{DaemonConfig, Listen, ServerConfig, load::Loaded, python::repr},
+    config::{Config, DaemonConfig, Listen, ServerConfig, load::Loaded, python::repr},
     crit,
     daemonize::{Pidfile, PidfileError, Readiness, USAGE_STATUS},
     driver::DriverError,
@@ -172,6 +172,13 @@ impl SocketFiles {
     pub fn find(&self, path: &Path) -> Option<&SocketFile> {
         self.0.iter().find(|file| file.path == path)
     }
+
+    /// Removes the files for whose path `stays` does not hold.
+    pub fn keep(&mut self, stays: impl Fn(&Path) -> bool) {
+        let (kept, gone) = std::mem::take(&mut self.0).into_iter().partition(|file| stays(&file.path));
+        self.0 = kept;
+        drop(Self(gone));
+    }
 }
 
 impl Drop for SocketFiles {
@@ -225,7 +232,7 @@ fn prepare_beside(
         }
     };
     let (endpoints, socket_files) = match &mut old {
-        None => open_servers(&config.servers)?,
+        None => open_servers(config)?,
         Some(old) => takeover::take_servers(&config.servers, old)?,
     };
     let open_files = old.as_ref().and_then(|old| takeover::open_files(old, &config.daemon));
@@ -368,7 +375,7 @@ fn succeed_servers(servers: &[ServerConfig], handover: &Handover) -> (Vec<Endpoi
 }
 
 /// Whether a socket that listens at `one` serves a section that wants `other`.
-fn is_same_place(one: &Listen, other: &Listen) -> bool {
+pub fn is_same_place(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
         (Listen::Unix { path: one, .. }, Listen::Unix { path: other, .. }) => one == other,
         (Listen::Inet { .. }, Listen::Inet { .. }) => one == other,
@@ -389,7 +396,7 @@ fn succeed_listener(socket: &Socket, handover: &Handover) -> Option<Listener> {
 }
 
 /// Gives the file of a unix socket the owner and mode that the configuration now wants.
-fn grant_access(server: &ServerConfig) {
+pub fn grant_access(server: &ServerConfig) {
     let Listen::Unix { path, mode, owner } = &server.listen else { return };
     match listen::set_access(path, path, Access { mode: *mode, owner: *owner }) {
         Ok(None) => {}
@@ -467,20 +474,33 @@ fn clean_up_logs(config: &DaemonConfig, keep: &BTreeSet<PathBuf>) {
 ///
 /// # Errors
 /// The first socket that cannot be opened; the files of the earlier ones are removed.
-pub fn open_servers(servers: &[ServerConfig]) -> Result<(Vec<Endpoint>, SocketFiles), ListenError> {
+fn open_servers(config: &Config) -> Result<(Vec<Endpoint>, SocketFiles), ListenError> {
     let mut files = SocketFiles::default();
-    let mut endpoints = Vec::with_capacity(servers.len());
-    for server in servers {
+    let mut endpoints = Vec::with_capacity(config.servers.len());
+    for server in &config.servers {
         let listener = open_server(server, &mut files)?;
-        // As Supervisor, whose administrators look for these lines.
-        tracing::info!("RPC interface 'supervisor' initialized");
-        if server.credentials.is_none() {
-            crit!("Server '{}' running without any HTTP authentication checking", server.section);
-            warn_of_strangers(server, &listener);
-        }
+        announce(server, config.rpc_interfaces.keys(), Some(&listener));
         endpoints.push(Endpoint::new(server, listener));
     }
     Ok((endpoints, files))
+}
+
+/// Says what a server offers, and what it does not ask for. As Supervisor, whose administrators look for these lines.
+/// `listener`: its socket, if it is a new one.
+pub fn announce<'a>(
+    server: &ServerConfig,
+    interfaces: impl Iterator<Item = &'a String>,
+    listener: Option<&Listener>,
+) {
+    for name in interfaces {
+        tracing::info!("RPC interface {} initialized", repr(name));
+    }
+    if server.credentials.is_none() {
+        crit!("Server '{}' running without any HTTP authentication checking", server.section);
+        if let Some(listener) = listener {
+            warn_of_strangers(server, listener);
+        }
+    }
 }
 
 /// Says who can control a daemon that listens on TCP and asks for no password.
@@ -507,7 +527,7 @@ fn warn_of_strangers(server: &ServerConfig, listener: &Listener) {
 }
 
 /// Opens one socket and remembers its file.
-fn open_server(server: &ServerConfig, files: &mut SocketFiles) -> Result<Listener, ListenError> {
+pub fn open_server(server: &ServerConfig, files: &mut SocketFiles) -> Result<Listener, ListenError> {
     match &server.listen {
         Listen::Inet { host, port } => Ok(Listener::Tcp(listen::bind_tcp(host, *port)?)),
         Listen::Unix { path, mode, owner } => {

@@ -246,6 +246,28 @@ async fn shutdown_cuts_after_a_second_what_does_not_end_by_itself() {
     assert!(TcpStream::connect(("127.0.0.1", fixture.port)).await.is_err(), "nobody listens any more");
 }
 
+/// In HTTP/2 the host is no header. A proxy that ends TLS may pass a browser's requests on so.
+#[tokio::test]
+async fn a_browser_by_http2_is_judged_by_the_host_that_it_asks() {
+    let fixture = Fixture::start(None);
+    let (mut sender, connection) =
+        conn::http2::handshake(TokioExecutor::new(), TokioIo::new(fixture.tcp().await)).await.unwrap();
+    tokio::spawn(connection);
+    for (origin, status) in [("http://localhost", 200), ("http://evil.example", 403)] {
+        let request = Request::get("http://localhost/ok.html")
+            .header(header::USER_AGENT, "Mozilla/5.0")
+            .header(header::ORIGIN, origin)
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{origin}");
+    }
+    // A name that anybody may own, on a port without a password.
+    let request = Request::get("http://evil.example/ok.html").header(header::USER_AGENT, "Mozilla/5.0");
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.status().as_u16(), 403);
+}
+
 #[tokio::test]
 async fn sockets_are_not_inherited_by_programs() {
     let fixture = Fixture::start(None);

@@ -13,6 +13,7 @@
 
 mod command;
 mod gap;
+pub mod http;
 pub mod journal;
 pub mod lines;
 pub mod processes;

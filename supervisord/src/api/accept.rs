@@ -7,11 +7,11 @@
 use std::{
     io,
     net::SocketAddr,
-    os::unix::net::UnixListener as StdUnixListener,
+    os::{fd::AsFd, unix::net::UnixListener as StdUnixListener},
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,19 +27,19 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, watch},
     task::{JoinError, JoinSet},
 };
 use tower::ServiceExt;
 use tracing::{error, trace};
 
-use super::{auth, origin, xmlrpc::error_page};
+use super::{auth, origin, places::Places, xmlrpc::error_page};
 use crate::{
     config::{Credentials, Listen, ServerConfig},
     os::limits,
 };
 
-/// Connections served at once at most, over all sockets; further ones wait in the kernel's queue.
+/// Connections served at once at most, over all sockets. For a further one the most silent one must leave.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// Time from the connection to its first complete request header. Without it a client that sends nothing, or half a
@@ -123,6 +123,8 @@ pub struct Servers {
     /// Each returns its endpoint when told to stop.
     loops: JoinSet<Option<Endpoint>>,
     stop: watch::Sender<Stop>,
+    /// The sockets once more, for whoever goes on with them.
+    sockets: Vec<(Listen, Arc<Socket>)>,
 }
 
 /// Whether and why no more connections are accepted.
@@ -167,16 +169,18 @@ impl Servers {
     /// The same with other limits.
     fn start_with(endpoints: Vec<Endpoint>, routers: &Routers, limits: Limits) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(Stop::No);
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let places = Places::new(limits.connections);
         let mut loops = JoinSet::new();
+        let mut sockets = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
             let Endpoint { listener, credentials, section, listen } = endpoint;
-            let socket = Socket::register(listener)?;
+            let socket = Arc::new(Socket::register(listener)?);
+            sockets.push((listen.clone(), Arc::clone(&socket)));
             let gate = Gate { routers: routers.clone(), credentials: credentials.map(Arc::new) };
-            let door = Door { socket, section, listen, gate, limits, places: Arc::clone(&places) };
+            let door = Door { socket, section, listen, gate, limits, places: places.clone() };
             loops.spawn(door.run(stopped.clone()));
         }
-        Ok(Self { loops, stop })
+        Ok(Self { loops, stop, sockets })
     }
 
     /// Stops accepting, lets open requests finish for at most one second, then cuts what is left.
@@ -189,7 +193,28 @@ impl Servers {
         self.stop(Stop::HandOver).await
     }
 
+    /// Takes the sockets for which `stays` holds, to be listened on by others; the rest is closed at once. From here on
+    /// nobody new is served; [`Servers::shutdown`] ends who is.
+    pub fn retire(&mut self, stays: impl Fn(&Listen) -> bool) -> Vec<(Listen, Listener)> {
+        self.stop.send_replace(Stop::End);
+        let (kept, closed): (Vec<_>, Vec<_>) = self.sockets.drain(..).partition(|(listen, _)| stays(listen));
+        for (_, socket) in closed {
+            // The accept loop still has it open, and a port would be taken until it notices.
+            socket.stop_listening();
+        }
+        let again = |(listen, socket): (Listen, Arc<Socket>)| match socket.again() {
+            Ok(listener) => Some((listen, listener)),
+            Err(error) => {
+                error!("a listening socket is lost: {error}");
+                None
+            }
+        };
+        kept.into_iter().filter_map(again).collect()
+    }
+
     async fn stop(mut self, why: Stop) -> Vec<Endpoint> {
+        // First, for the loops give the sockets back when they are the only ones to have them.
+        self.sockets.clear();
         self.stop.send_replace(why);
         let mut endpoints = Vec::new();
         while let Some(ended) = self.loops.join_next().await {
@@ -228,6 +253,25 @@ impl Socket {
         }
     }
 
+    /// The same socket by another descriptor.
+    fn again(&self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Unix(listener) => Listener::Unix(listener.as_fd().try_clone_to_owned()?.into()),
+            Self::Tcp(listener) => Listener::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
+        })
+    }
+
+    /// Gives up the address, whoever else has the socket open.
+    fn stop_listening(&self) {
+        let closed = match self {
+            Self::Unix(listener) => rustix::net::shutdown(listener, rustix::net::Shutdown::Both),
+            Self::Tcp(listener) => rustix::net::shutdown(listener, rustix::net::Shutdown::Both),
+        };
+        if let Err(error) = closed {
+            trace!("cannot close a listening socket early: {error}");
+        }
+    }
+
     /// The next connection. Cancel-safe. Accepted sockets are close-on-exec: mio uses `accept4`.
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
@@ -257,12 +301,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 
 /// One socket with its accept loop.
 struct Door {
-    socket: Socket,
+    socket: Arc<Socket>,
     section: String,
     listen: Listen,
     gate: Gate,
     limits: Limits,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Door {
@@ -282,9 +326,10 @@ impl Door {
             };
             match next {
                 Ok((stream, peer, place)) => {
-                    let gate = self.gate.clone();
+                    let gate = self.gate.clone().for_peer(peer);
+                    let held = Held { _place: place, places: self.places.clone() };
                     let patience = self.limits.first_request;
-                    connections.spawn(serve(stream, gate.for_peer(peer), patience, place, stopped.clone()));
+                    connections.spawn(serve(stream, gate, patience, held, stopped.clone()));
                 }
                 Err(error) => {
                     error!("cannot accept a connection on '{}': {error}", self.section);
@@ -311,7 +356,8 @@ impl Door {
 
     /// Takes the socket back from the runtime.
     fn into_endpoint(self) -> Option<Endpoint> {
-        let listener = match self.socket {
+        let socket = Arc::into_inner(self.socket).expect("whoever stops the loops has let go of it");
+        let listener = match socket {
             Socket::Unix(listener) => listener.into_std().map(Listener::Unix),
             Socket::Tcp(listener) => listener.into_std().map(Listener::Tcp),
         };
@@ -323,10 +369,7 @@ impl Door {
 
     /// The next connection, taken from the kernel's queue only when there is a place for it.
     async fn next(&self) -> io::Result<(Stream, Peer, OwnedSemaphorePermit)> {
-        let place = Arc::clone(&self.places)
-            .acquire_owned()
-            .await
-            .expect("this semaphore is never closed while doors exist");
+        let place = self.places.take().await;
         let (stream, peer) = self.socket.accept().await?;
         Ok((stream, peer, place))
     }
@@ -341,21 +384,29 @@ fn report_panic(ended: Result<(), JoinError>) {
     }
 }
 
-/// Serves one connection to its end. `_place` is given back when it ends.
+/// The place of one connection, given back when it ends.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    places: Places,
+}
+
+/// Serves one connection to its end.
 async fn serve(
     stream: Stream,
     gate: PeerGate,
     patience: Duration,
-    _place: OwnedSemaphorePermit,
+    held: Held,
     mut stopped: watch::Receiver<Stop>,
 ) {
-    let asked = Arc::clone(&gate.asked);
+    let requests = Arc::clone(&gate.requests);
+    let has_asked = || requests.load(Ordering::Relaxed) > 0;
     let service = TowerToHyperService::new(tower::service_fn(move |request| gate.clone().answer(request)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder.http2().timer(TokioTimer::new());
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut patience = pin!(tokio::time::sleep(patience));
+    let mut wanted = pin!(held.places.wanted(&requests));
     let (mut waiting, mut leaving) = (true, false);
     loop {
         tokio::select! {
@@ -368,7 +419,7 @@ async fn serve(
                 return;
             }
             () = patience.as_mut(), if waiting => {
-                if !asked.load(Ordering::Relaxed) {
+                if !has_asked() {
                     return;
                 }
                 waiting = false;
@@ -378,12 +429,17 @@ async fn serve(
             }
             why = has_stopped(&mut stopped), if !leaving => {
                 leaving = true;
-                if asked.load(Ordering::Relaxed) {
+                if has_asked() {
                     connection.as_mut().graceful_shutdown();
                 } else {
                     patience.set(tokio::time::sleep(why.patience()));
                     waiting = true;
                 }
+            }
+            // What it is being told, it is told to the end.
+            () = wanted.as_mut(), if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
             }
         }
     }
@@ -405,7 +461,7 @@ struct Gate {
 impl Gate {
     /// The gate of one connection.
     fn for_peer(self, peer: Peer) -> PeerGate {
-        PeerGate { gate: self, peer, asked: Arc::new(AtomicBool::new(false)) }
+        PeerGate { gate: self, peer, requests: Arc::default() }
     }
 }
 
@@ -414,16 +470,19 @@ impl Gate {
 struct PeerGate {
     gate: Gate,
     peer: Peer,
-    /// Whether a complete request header has arrived.
-    asked: Arc<AtomicBool>,
+    /// How many complete request headers have arrived.
+    requests: Arc<AtomicU64>,
 }
 
 impl PeerGate {
     /// Answers one request.
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
-        self.asked.store(true, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         let is_grpc = is_grpc(&request);
+        if !settle_host(&mut request) {
+            return Ok(error_page(StatusCode::BAD_REQUEST));
+        }
         if !auth::is_allowed(self.gate.credentials.as_deref(), request.headers()) {
             return Ok(if is_grpc { unauthenticated_grpc() } else { unauthorized_http(request.version()) });
         }
@@ -455,6 +514,24 @@ impl PeerGate {
             return Err(origin::Foreign::Site);
         }
         Ok(sender)
+    }
+}
+
+/// Sees to it that a request names its host once, in the header `Host` (source: RFC 9112, 3.2). Whether it does: proxies
+/// differ in which of two they take, and so in what they let pass.
+fn settle_host(request: &mut Request<Body>) -> bool {
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return false;
+    }
+    // HTTP/2 has it there only; in HTTP/1.1 what stands there counts.
+    let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    match authority {
+        None => true,
+        Some(Ok(host)) => {
+            request.headers_mut().insert(header::HOST, host);
+            true
+        }
+        Some(Err(_)) => false,
     }
 }
 
@@ -509,28 +586,70 @@ mod tests {
         String::from_utf8_lossy(&reply[..length]).into_owned()
     }
 
-    #[tokio::test]
-    async fn connections_beyond_the_bound_wait_until_a_place_is_free() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.sock");
-        let listener = Listener::Unix(StdUnixListener::bind(&path).unwrap());
-        let listen = Listen::Unix { path: "/x.sock".into(), mode: 0o700, owner: None };
+    /// A server with two places. `/wait` is answered when that is allowed.
+    fn two_places(path: &std::path::Path) -> (Servers, Arc<tokio::sync::Notify>) {
+        let listener = Listener::Unix(StdUnixListener::bind(path).unwrap());
+        let listen = Listen::Unix { path: path.into(), mode: 0o700, owner: None };
         let section = "unix_http_server".to_owned();
         let endpoint = Endpoint { listener, credentials: None, section, listen };
-        let routers = Routers { grpc: Router::new(), http: Router::new() };
+        let allowed = Arc::new(tokio::sync::Notify::new());
+        let wait = Arc::clone(&allowed);
+        let http = Router::new().route(
+            "/wait",
+            axum::routing::get(move || async move {
+                wait.notified().await;
+                "waited"
+            }),
+        );
         let limits = Limits { connections: 2, first_request: Duration::from_secs(60) };
-        let _servers = Servers::start_with(vec![endpoint], &routers, limits).unwrap();
+        let routers = Routers { grpc: Router::new(), http };
+        (Servers::start_with(vec![endpoint], &routers, limits).unwrap(), allowed)
+    }
+
+    #[tokio::test]
+    async fn the_most_silent_connection_leaves_when_another_client_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let (_servers, _) = two_places(&path);
+        let mut first = UnixStream::connect(&path).await.unwrap();
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
+        let mut second = UnixStream::connect(&path).await.unwrap();
+        assert!(ask(&mut second).await.starts_with("HTTP/1.1 404"));
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
+        // The second has been silent for longer now; one that never says anything would be too.
+        let mut third = UnixStream::connect(&path).await.unwrap();
+        assert!(ask(&mut third).await.starts_with("HTTP/1.1 404"));
+        assert_eq!(second.read(&mut [0]).await.unwrap(), 0, "the second was closed");
+        let mut fourth = UnixStream::connect(&path).await.unwrap();
+        assert!(ask(&mut fourth).await.starts_with("HTTP/1.1 404"));
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "then the first");
+        assert!(ask(&mut third).await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_is_awaited_does_not_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let (_servers, allowed) = two_places(&path);
         let mut served = Vec::new();
         for _ in 0..2 {
             let mut stream = UnixStream::connect(&path).await.unwrap();
-            assert!(ask(&mut stream).await.starts_with("HTTP/1.1 404"));
+            stream.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
             served.push(stream);
         }
         let mut third = UnixStream::connect(&path).await.unwrap();
         let early = tokio::time::timeout(Duration::from_millis(200), ask(&mut third)).await;
         assert!(early.is_err(), "served beyond the bound: {early:?}");
-        drop(served.pop());
-        let late = tokio::time::timeout(Duration::from_secs(20), ask(&mut third)).await.unwrap();
-        assert!(late.starts_with("HTTP/1.1 404"), "{late}");
+        allowed.notify_one();
+        allowed.notify_one();
+        for stream in &mut served {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("waited"), "{answer}");
+        }
+        let mut late = vec![0; 1000];
+        let length =
+            tokio::time::timeout(Duration::from_secs(20), third.read(&mut late)).await.unwrap().unwrap();
+        assert!(late[..length].starts_with(b"HTTP/1.1 404"));
     }
 }

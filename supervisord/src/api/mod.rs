@@ -10,6 +10,7 @@ pub mod convert;
 pub mod grpc;
 mod logtail;
 mod origin;
+mod places;
 mod web;
 pub mod xmlrpc;
 

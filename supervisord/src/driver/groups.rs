@@ -17,7 +17,6 @@ use super::{
     update,
 };
 use crate::{
-    api::Servers,
     clock::Moment,
     config::{
         Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, Reload, diff,
@@ -27,7 +26,6 @@ use crate::{
     os::memory,
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
-    startup,
     supervisor::{Mode, ProcessId},
 };
 
@@ -341,26 +339,5 @@ impl Driver {
         self.begin_groups(now);
         self.ready.manager.ready();
         self.generation.send_modify(|generation| *generation += 1);
-    }
-
-    /// Opens other listening sockets if the configuration names others; clients of unchanged ones notice nothing.
-    fn reopen_servers(&mut self, config: &Config) {
-        if config.servers == self.available.servers {
-            return;
-        }
-        self.socket_files = startup::SocketFiles::default();
-        let opened = startup::open_servers(&config.servers);
-        let servers = opened.map_err(|error| error.to_string()).and_then(|(endpoints, files)| {
-            self.socket_files = files;
-            Servers::start(endpoints, &self.routers).map_err(|error| error.to_string())
-        });
-        match servers {
-            Ok(servers) => {
-                if let Some(old) = self.servers.replace(servers) {
-                    self.jobs.spawn(old.shutdown());
-                }
-            }
-            Err(problem) => error!("no client can connect any more: {problem}"),
-        }
     }
 }

@@ -24,6 +24,7 @@ mod outbox;
 mod remember;
 mod replace;
 mod requests;
+mod servers;
 mod sockets;
 mod unit;
 mod update;

@@ -1,0 +1,282 @@
+//! HTTP as attackers, proxies and impatient clients speak it. What a request smuggles, where a path leads, who is served
+//! while others fill the daemon with connections.
+
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use supervisor_tests::{
+    BOUND, Daemon,
+    http::{self, Answer},
+};
+
+const PROGRAM: &str = "[program:x]\ncommand=$ACTOR sleep\nstartsecs=0\nstdout_logfile=$DIR/x.log\n";
+
+const CALL: &str = "<methodCall><methodName>supervisor.getAPIVersion</methodName></methodCall>";
+
+fn connect(daemon: &Daemon) -> UnixStream {
+    http::connect(&daemon.path("s.sock"))
+}
+
+fn get(daemon: &Daemon, path: &str) -> Answer {
+    http::ask(connect(daemon), ("GET", path), "", "")
+}
+
+/// Everything that comes in answer to these bytes, until the daemon closes or says nothing more.
+fn exchange(daemon: &Daemon, bytes: &[u8]) -> String {
+    let mut stream = connect(daemon);
+    // One that is refused early may be closed before it has sent all.
+    let _ = stream.write_all(bytes);
+    let mut all = Vec::new();
+    let mut buffer = [0; 65536];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => all.extend_from_slice(&buffer[..length]),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+                break;
+            }
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// The statuses of the answers in a conversation.
+fn statuses(conversation: &str) -> Vec<&str> {
+    let lines = conversation.split("HTTP/1.1 ").skip(1);
+    lines.map(|answer| &answer[..3]).collect()
+}
+
+fn post(headers: &str, body: &str) -> String {
+    format!("POST /RPC2 HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}")
+}
+
+fn chunked(body: &str) -> String {
+    let (one, two) = body.split_at(body.len() / 3);
+    format!("{:x}\r\n{one}\r\n{:X};name=value\r\n{two}\r\n0\r\n\r\n", one.len(), two.len())
+}
+
+/// Ends a conversation: who sees another answer than this one after it, has been smuggled past.
+const LAST: &str = "GET /ok.html HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused_or_ends_the_connection() {
+    let daemon = Daemon::start(PROGRAM);
+    let length = CALL.len();
+    let hidden = "GET /index.html?processname=x&action=stop HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (request, expected) in [
+        (post("Content-Length: 5\r\nContent-Length: 6\r\n", hidden), &["400"][..]),
+        (post(&format!("Content-Length: {length}, {length}\r\n"), CALL), &["400"]),
+        (post(&format!("Content-Length: +{length}\r\n"), CALL), &["400"]),
+        (post("Content-Length: -1\r\n", CALL), &["400"]),
+        (post("Content-Length: 0x10\r\n", CALL), &["400"]),
+        (post("Transfer-Encoding: xchunked\r\n", &chunked(CALL)), &["400"]),
+        (post("Transfer-Encoding: chunked, identity\r\n", &chunked(CALL)), &["400"]),
+        (post("Transfer-Encoding : chunked\r\n", &chunked(CALL)), &["400"]),
+        (post("Transfer-Encoding: chunked\r\n", "zz\r\nabc\r\n0\r\n\r\n"), &["400"]),
+        (post("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\nabc\r\n0\r\n\r\n"), &["400"]),
+        // Chunks count, and what follows is not looked at.
+        (
+            post(&format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"), &chunked(CALL)),
+            &["200"],
+        ),
+        (post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", &chunked(CALL)), &["200"]),
+        (post(&format!("Host: y\r\nContent-Length: {length}\r\n"), CALL), &["400", "200"]),
+        ("GET /ok.html HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n".to_owned(), &["400"]),
+        ("GET /ok.html HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n".to_owned(), &["400"]),
+        ("GET /ok.html\r\n\r\n".to_owned(), &["400"]),
+        ("\x16\x03\x01\x02\0\x01\0\x01\u{7f}\x03\x03".to_owned(), &["400"]),
+        // A body that nobody wants is not the next request.
+        (
+            format!("GET /ok.html HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len()),
+            &["200", "200"],
+        ),
+        (
+            format!("POST /nosuch HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len()),
+            &["404", "200"],
+        ),
+        (
+            format!("DELETE /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len()),
+            &["400", "200"],
+        ),
+    ] {
+        let conversation = exchange(&daemon, format!("{request}{LAST}").as_bytes());
+        assert_eq!(statuses(&conversation), expected, "{request}\n{conversation}");
+    }
+    assert_eq!(daemon.state("x"), "RUNNING");
+}
+
+#[test]
+fn what_is_unusual_and_right_is_answered() {
+    let daemon = Daemon::start(PROGRAM);
+    let length = CALL.len();
+    for (request, expected) in [
+        (post("Transfer-Encoding: chunked\r\n", &chunked(CALL)), &["200", "200"][..]),
+        (
+            post(&format!("Expect: 100-continue\r\nContent-Length: {length}\r\n"), CALL),
+            &["100", "200", "200"],
+        ),
+        (post(&format!("Content-Length: {length}\r\nContent-Length: {length}\r\n"), CALL), &["200", "200"]),
+        (format!("\r\n\r\n{}", post(&format!("Content-Length: {length}\r\n"), CALL)), &["200", "200"]),
+        (
+            format!(
+                "POST http://other.example/RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{CALL}"
+            ),
+            &["200", "200"],
+        ),
+        (format!("POST /RPC2 HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{CALL}"), &["200", "200"]),
+        ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["404", "200"]),
+        ("OPTIONS /RPC2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
+        ("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["404", "200"]),
+        ("TRACE / HTTP/1.1\r\nHost: x\r\nCookie: secret\r\n\r\n".to_owned(), &["405", "200"]),
+        ("HEAD /RPC2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
+        ("HEAD /logtail/x HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
+        (
+            "GET /ok.html HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_owned(),
+            &["200", "200"],
+        ),
+    ] {
+        let conversation = exchange(&daemon, format!("{request}{LAST}").as_bytes());
+        assert_eq!(statuses(&conversation), expected, "{request}\n{conversation}");
+        assert!(!conversation.contains("secret"), "{conversation}");
+    }
+    // HTTP/1.0 closes, unless it is asked not to.
+    let old = format!("POST /RPC2 HTTP/1.0\r\nContent-Length: {length}\r\n");
+    let once = exchange(&daemon, format!("{old}\r\n{CALL}").as_bytes());
+    assert!(once.starts_with("HTTP/1.0 200") && once.contains("3.0"), "{once}");
+    let mut twice = connect(&daemon);
+    for _ in 0..2 {
+        twice.write_all(format!("{old}Connection: keep-alive\r\n\r\n{CALL}").as_bytes()).expect("sent");
+        let mut answer = String::new();
+        while !answer.ends_with("</methodResponse>\n") {
+            let mut byte = [0];
+            twice.read_exact(&mut byte).expect("an answer");
+            answer.push(char::from(byte[0]));
+        }
+    }
+}
+
+#[test]
+fn headers_are_bounded() {
+    let daemon = Daemon::start(PROGRAM);
+    let many = (0..1000).map(|n| format!("X{n}: y\r\n")).collect::<String>();
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n");
+    assert_eq!(statuses(&exchange(&daemon, request.as_bytes())), ["431"]);
+    let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(70_000));
+    assert_eq!(statuses(&exchange(&daemon, request.as_bytes())), ["414"]);
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(2_000_000));
+    let answered = exchange(&daemon, request.as_bytes());
+    assert!(matches!(statuses(&answered)[..], [] | ["431"]), "{answered}");
+    assert_eq!(get(&daemon, "/ok.html").status, 200);
+}
+
+#[test]
+fn paths_lead_to_no_file() {
+    let daemon = Daemon::start(&format!(
+        "{PROGRAM}[program:é]\ncommand=$ACTOR sleep\nstdout_logfile=$DIR/e.log\nautostart=false\n"
+    ));
+    let secret = daemon.path("supervisord.conf");
+    let secret = secret.display();
+    for path in [
+        format!("/logtail/..{secret}"),
+        format!("/logtail/../../../../../../../..{secret}"),
+        format!("/logtail/{}", secret.to_string().replace('/', "%2f")),
+        format!("/logtail/x/../../../../../..{secret}"),
+        format!("/logtail/x%00{secret}"),
+        format!("/mainlogtail/../../../../../..{secret}").replace("/mainlogtail", "/ui/.."),
+        format!("/../../../../../../../..{secret}"),
+        format!("/ui/../../../../../../..{secret}"),
+        format!("/stylesheets/../../../../../..{secret}"),
+        format!("/tail.html?processname=../../../../../../..{secret}"),
+        format!("/ui/follow?processname=../../../../../../..{secret}"),
+        "/logtail/x%2fstdout%2f..%2f..".to_owned(),
+        "/logtail/".to_owned(),
+        "/logtail".to_owned(),
+    ] {
+        let answer = get(&daemon, &path);
+        assert!(answer.status == 404 || path.starts_with("/tail.html"), "{path}: {answer:?}");
+        assert!(!answer.body.contains("[supervisord]"), "{path}: {answer:?}");
+    }
+    std::fs::write(daemon.path("e.log"), "from é\n").expect("written");
+    for path in ["/logtail/%C3%A9", "/logtail/%C3%A9/stdout", "/logtail/%c3%a9:%C3%A9", "/logtail/é"] {
+        let mut stream = connect(&daemon);
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).expect("sent");
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("from é\n") {
+            let mut buffer = [0; 1024];
+            let length = stream.read(&mut buffer).expect("an answer");
+            assert!(length > 0, "{path}: {}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&buffer[..length]);
+        }
+    }
+    // Nothing of a name becomes a header.
+    let answer = get(&daemon, "/index.html?processname=x%0d%0aSet-Cookie:%20a&action=stop");
+    assert_eq!((answer.status, answer.header("set-cookie")), (301, None), "{}", answer.head);
+}
+
+#[test]
+fn who_reads_a_log_slowly_costs_no_memory() {
+    let daemon = Daemon::start(PROGRAM);
+    daemon.until_state("x", "RUNNING");
+    let resident = || {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", daemon.daemon_pid())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    let ask = |stream: &mut UnixStream| {
+        stream.write_all(b"GET /logtail/x HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        // The head of the answer is all that is ever read.
+        stream.read_exact(&mut [0; 12]).expect("an answer");
+    };
+    let mut readers: Vec<_> = (0..50).map(|_| connect(&daemon)).collect();
+    std::fs::write(daemon.path("x.log"), "begin\n").expect("written");
+    readers.iter_mut().for_each(ask);
+    let before = resident();
+    let mut log = OpenOptions::new().append(true).open(daemon.path("x.log")).expect("the log");
+    let line = [b'x'; 1 << 20];
+    for _ in 0..64 {
+        log.write_all(&line).expect("written");
+        // Whoever follows is woken by what the daemon writes; a new follower makes it look.
+        assert_eq!(get(&daemon, "/ok.html").status, 200);
+    }
+    daemon.ctl("signal HUP x");
+    let mut late = connect(&daemon);
+    ask(&mut late);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB more for 50 readers of 64 MiB");
+}
+
+#[test]
+fn idle_and_silent_connections_keep_nobody_out() {
+    let daemon = Daemon::start(PROGRAM);
+    let mut held = Vec::new();
+    // More than are served at once: half of them idle between two requests, half have said nothing or half a request.
+    for number in 0..1200 {
+        let mut stream = connect(&daemon);
+        match number % 4 {
+            0 | 1 => {
+                stream.write_all(b"GET /ok.html HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+                stream.read_exact(&mut [0; 12]).expect("an answer");
+            }
+            2 => stream.write_all(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-").expect("sent"),
+            _ => {}
+        }
+        held.push(stream);
+    }
+    assert_eq!(get(&daemon, "/ok.html").status, 200);
+    assert_eq!(daemon.state("x"), "RUNNING");
+    // The oldest have left, the latest are still served.
+    let last = held.iter_mut().rev().nth(3).expect("one that has asked");
+    last.set_read_timeout(Some(Duration::from_millis(1))).expect("a bound");
+    while last.read(&mut [0; 1000]).is_ok_and(|length| length > 0) {}
+    last.set_read_timeout(Some(BOUND)).expect("a bound");
+    last.write_all(LAST.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains(" 200 OK"), "{answer}");
+}
