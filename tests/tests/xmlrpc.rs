@@ -150,3 +150,19 @@ fn a_log_of_any_bytes_is_delivered_as_xml() {
         "a character that XML cannot carry: {body:?}"
     );
 }
+
+#[test]
+fn a_start_that_fails_at_once_is_told_also_to_who_does_not_wait() {
+    let daemon = Daemon::start(
+        "[program:x]\ncommand=$ACTOR sleep\ndirectory=/nonexistent\nautostart=false\nstartretries=0\n\
+         [program:y]\ncommand=$ACTOR sleep\nautostart=false\n",
+    );
+    let start = |name: &str| {
+        let params =
+            format!("<param><value>{name}</value></param><param><value><boolean>0</boolean></value></param>");
+        ask(&daemon, &call("supervisor.startProcess", &params)).1
+    };
+    assert!(start("y").contains("<boolean>1</boolean>"));
+    let answer = start("x");
+    assert!(answer.contains("<int>50</int>") && answer.contains("SPAWN_ERROR: x"), "{answer}");
+}

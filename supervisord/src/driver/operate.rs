@@ -126,8 +126,17 @@ impl Driver {
         }
         match self.supervisor.start(id, now) {
             Ok(()) if wait => self.perform_effects(now),
+            Ok(()) => {
+                self.perform_effects(now);
+                // What is known at once is said also to who does not wait, as by Supervisor.
+                let has_failed = |process: &crate::process::Process| {
+                    matches!(process.state(), ProcessState::Backoff | ProcessState::Fatal)
+                };
+                let reason = if self.process_is(id, has_failed) { Reason::SpawnError } else { Reason::Ok };
+                let result = self.result_of(id, reason);
+                self.operations.report(operation, result);
+            }
             // Supervisor answers a start that does not wait with success here too.
-            Ok(()) => self.report_outcome(operation, id, Ok(())),
             Err(Denied::Stopping) if !wait => self.report_outcome(operation, id, Ok(())),
             Err(denied) => {
                 self.operations.forget(operation, id);

@@ -5,6 +5,7 @@ use std::{borrow::Cow, path::Path, time::Duration};
 use super::encode::Writer;
 use crate::{
     config::{LogTarget, OutputConfig},
+    process::ProcessState,
     request::{ConfiguredProcess, ProcessInfo},
 };
 
@@ -12,6 +13,9 @@ use crate::{
 pub(super) fn process(process: &ProcessInfo, writer: &mut Writer) {
     let time = |time: Option<Duration>| time.map_or(0, seconds);
     let stdout = text(process.stdout_logfile.as_deref());
+    // As Supervisor, which forgets the exit status of what did not stay up.
+    let did_not_stay_up = matches!(process.state, ProcessState::Backoff | ProcessState::Fatal);
+    let exit_status = if did_not_stay_up { 0 } else { process.exit_status };
     writer.begin_struct();
     writer.member("name", |w| w.string(&process.name));
     writer.member("group", |w| w.string(&process.group));
@@ -21,7 +25,7 @@ pub(super) fn process(process: &ProcessInfo, writer: &mut Writer) {
     writer.member("state", |w| w.int(process.state.code().into()));
     writer.member("statename", |w| w.string(process.state.name()));
     writer.member("spawnerr", |w| w.string(&process.spawn_error));
-    writer.member("exitstatus", |w| w.int(process.exit_status.into()));
+    writer.member("exitstatus", |w| w.int(exit_status.into()));
     // The name that it had before stderr had a log too.
     writer.member("logfile", |w| w.string(&stdout));
     writer.member("stdout_logfile", |w| w.string(&stdout));
