@@ -41,7 +41,7 @@ release:
 examples: release
     tests/examples.py --python "$SUPERVISOR_PYTHON" --supervisord {{bin}}/supervisord
 
-# The same command lines, with either supervisorctl, and the same XML-RPC requests to Supervisor and to us
+# The same command lines, XML-RPC requests, events and longer scenarios, with Supervisor and with us
 differential: release
     "$SUPERVISOR_PYTHON" tests/differential/run.py --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/run.py --client unix --bin-dir {{bin}}
@@ -49,6 +49,7 @@ differential: release
     "$SUPERVISOR_PYTHON" tests/differential/events.py --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/methods.py --bin-dir {{bin}}
     "$SUPERVISOR_PYTHON" tests/differential/clients.py --bin-dir {{bin}}
+    "$SUPERVISOR_PYTHON" tests/differential/scenarios.py --bin-dir {{bin}}
 
 # Supervisor's own end-to-end tests, unmodified, against our binaries (fetched into target/ with pip)
 supervisor-e2e: release
