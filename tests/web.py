@@ -179,6 +179,13 @@ class Daemon:
     def act(self, name, action):
         urllib.request.urlopen(f"{self.url}index.html?processname={name}&action={action}", timeout=BOUND).close()
 
+    def upgrade(self):
+        started = lambda: open(f"{self.dir}/supervisord.log", encoding="utf-8").read().count(" was replaced by ")
+        before = started()
+        self.process.send_signal(signal.SIGUSR1)
+        until("the upgrade", lambda: started() > before)
+        until("the next daemon", self.answers)
+
     def end(self):
         self.process.terminate()
         try:
@@ -320,6 +327,20 @@ class Checks:
         self.browser.click("button.go")
         until("the status", lambda: self.browser.run("return document.title").endswith("Supervisor Status"))
         self.until_state("cron", "stopped")
+
+    def an_open_page_goes_on_after_an_upgrade(self):
+        browser = self.browser
+        browser.go(self.daemon.url)
+        self.until_state("cron", "stopped")
+        browser.run("window.untouched = true")
+        self.daemon.upgrade()
+        self.daemon.act("cron", "start")
+        self.until_state("cron", "running")
+        assert browser.run("return document.getElementById('lost').hidden"), "it still says that the daemon is gone"
+        # What the page holds from the daemon before must not be needed any more.
+        browser.click(".row[data-name='cron'] .stop")
+        self.until_state("cron", "stopped")
+        assert browser.run("return window.untouched") is True, "the page was reloaded"
 
     def the_end_of_the_daemon_is_noticed(self):
         self.daemon.end()

@@ -292,3 +292,113 @@ fn while_everything_is_being_stopped_the_page_says_so() {
         kill(process.pid, Signal::SIGKILL);
     }
 }
+
+/// A form of a page, as a browser without JavaScript sees it: where its buttons lead, and the fields that go along.
+struct Form {
+    buttons: Vec<(String, String)>,
+    fields: String,
+}
+
+impl Form {
+    /// The only form of a page: buttons by their text, or by the name that they are given for people who cannot see them.
+    fn of(page: &Answer) -> Self {
+        let (_, rest) = page.body.split_once("<form ").expect("a form");
+        let (form, _) = rest.split_once("</form>").expect("its end");
+        let action = attribute(form, "action").expect("an address");
+        assert_eq!(attribute(form, "method").as_deref(), Some("post"));
+        let buttons = form.split("<button").skip(1).map(|text| {
+            let (tag, rest) = text.split_once('>').expect("the end of a tag");
+            let label = attribute(tag, "aria-label")
+                .unwrap_or_else(|| rest.split('<').next().unwrap_or_default().to_owned());
+            (label, attribute(tag, "formaction").unwrap_or_else(|| action.clone()))
+        });
+        let hidden = form.split("<input ").skip(1).filter(|tag| tag.starts_with("type=\"hidden\""));
+        let field = |tag: &str| Some(format!("{}={}", attribute(tag, "name")?, attribute(tag, "value")?));
+        Self { buttons: buttons.collect(), fields: hidden.filter_map(field).collect::<Vec<_>>().join("&") }
+    }
+
+    fn target(&self, button: &str) -> String {
+        let found = self.buttons.iter().find(|(label, _)| label == button);
+        let (_, target) = found.unwrap_or_else(|| panic!("no button {button:?} in {:?}", self.buttons));
+        format!("/{target}")
+    }
+}
+
+/// The value of the first attribute of this name.
+fn attribute(tag: &str, name: &str) -> Option<String> {
+    let (_, rest) = tag.split_once(&format!("{name}=\""))?;
+    let (value, _) = rest.split_once('"')?;
+    Some(value.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+}
+
+/// Presses a button of a page and goes where the answer leads.
+fn press(daemon: &Daemon, page: &Answer, button: &str) -> Answer {
+    let form = Form::of(page);
+    let headers = format!("{BROWSER}Content-Type: application/x-www-form-urlencoded\r\n");
+    let answer = ask(daemon, "POST", &form.target(button), &headers, &form.fields);
+    assert_eq!(answer.status, 303, "{button}: {} {}", answer.head, answer.body);
+    let location = answer.header("location").expect("where to go").trim_start_matches('.').to_owned();
+    let next = ask(daemon, "GET", &location, BROWSER, "");
+    assert_eq!(next.status, 200, "{location}");
+    next
+}
+
+#[test]
+fn without_javascript_the_buttons_are_those_of_plain_forms() {
+    let daemon = Daemon::start(PROGRAMS);
+    daemon.until_state("one", "RUNNING");
+    let page = || ask(&daemon, "GET", "/", BROWSER, "");
+    let first = daemon.process_pid("one");
+    for (button, message, name, state) in [
+        ("Stop one", "Process one stopped", "one", "STOPPED"),
+        ("Start one", "Process one started", "one", "RUNNING"),
+        ("Start off", "Process off started", "off", "RUNNING"),
+        ("Restart pair:left", "Process pair:left restarted", "pair:left", "RUNNING"),
+        ("Start gone", "ERROR: Process gone: no such file", "gone", "STOPPED"),
+        ("Clear log one", "Log for one cleared", "one", "RUNNING"),
+        ("Refresh", "Page refreshed at", "one", "RUNNING"),
+        ("Stop all", "All stopped at", "pair:right", "STOPPED"),
+        ("Restart all", "All restarted at", "pair:right", "RUNNING"),
+    ] {
+        let next = press(&daemon, &page(), button);
+        assert!(next.body.contains(message), "{button}: {}", next.body);
+        daemon.until_state(name, state);
+    }
+    assert_ne!(daemon.process_pid("one"), first);
+    // What a link asks for is asked back in a form, too.
+    let question = ask(&daemon, "GET", "/index.html?processname=one&action=stop", BROWSER, "");
+    let next = press(&daemon, &question, "Yes, stop one");
+    assert!(next.body.contains("Process one stopped"), "{}", next.body);
+    assert_eq!(daemon.state("one"), "STOPPED");
+    // Nothing of the page needs a script to be seen: logs are there as links.
+    let tail = ask(&daemon, "GET", "/tail.html?processname=one", BROWSER, "");
+    assert_eq!(tail.status, 200);
+    assert!(page().body.contains("href=\"tail.html?processname=one\""));
+}
+
+#[test]
+fn an_open_page_is_told_of_an_upgrade_and_goes_on_with_the_next_daemon() {
+    let daemon = Daemon::start(PROGRAMS);
+    daemon.until_state("one", "RUNNING");
+    let page = ask(&daemon, "GET", "/", BROWSER, "");
+    let since = attribute(&page.body, "data-since").expect("where the stream begins");
+    let mut changes = Changes::open(&daemon, &since);
+    changes.until("data: ");
+    assert_eq!(daemon.ctl("upgrade").status, 0);
+    // The stream ends, orderly: the browser opens it again by itself, with what it has seen last.
+    let mut rest = String::new();
+    changes.0.read_to_string(&mut rest).expect("an end");
+    assert!(rest.ends_with("0\r\n\r\n"), "{rest:?}");
+    let mut again = Changes::open(&daemon, &since);
+    again.until("event: fresh");
+    again.until("\"total\":5");
+    daemon.ctl("stop one");
+    again.until("s-stopped");
+    // A form that was open meanwhile says what to do.
+    let form = Form::of(&page);
+    let refused = ask(&daemon, "POST", &form.target("Stop pair:left"), BROWSER, &form.fields);
+    assert_eq!(refused.status, 403);
+    assert!(refused.body.contains("show the status and try again"), "{}", refused.body);
+    press(&daemon, &ask(&daemon, "GET", "/", BROWSER, ""), "Stop pair:left");
+    assert_eq!(daemon.state("pair:left"), "STOPPED");
+}
