@@ -96,6 +96,10 @@ torture: release
 corpus DIR:
     SUPERVISOR_CORPUS="$(realpath "{{DIR}}")" cargo test --locked -p supervisord --test config -- --nocapture
 
+# How long one XML-RPC client waits while 200 slow ones and a crowd of 50 are there, beside Supervisor
+latency: release
+    tests/latency.py --bin-dir {{bin}} --python-bin "$(dirname "$(command -v "$SUPERVISOR_PYTHON")")"
+
 # Measures the binaries with the benchmark in DIR (a folder with bench.py)
 bench DIR *ARGS: release
     python3 "{{DIR}}/bench.py" --peer ours --peer supervisor --peer bare --bin-dir {{bin}} {{ARGS}}
