@@ -311,6 +311,51 @@ fn log_that_cannot_be_opened_again_is_no_reason_to_end() {
     assert!(text.contains("was replaced by") && text.contains("spawned: 'a'"), "nothing is left out: {text}");
 }
 
+/// Writes lines of 1000 bytes, and a byte to `$DIR/progress` after each.
+const WRITER: &str = "x=$(printf %%01000d 0); while :; do echo $x; printf . >> $DIR/progress; done";
+
+/// Waits until the writer has written more than any pipe holds.
+fn until_it_writes_on(daemon: &Daemon) {
+    let before = daemon.read_bytes("progress").len();
+    daemon.until("the writer to go on", || daemon.read_bytes("progress").len() > before + 3000);
+}
+
+#[test]
+fn pipe_that_only_the_log_of_the_daemon_wanted_is_read_on() {
+    let config = |level: &str| {
+        format!(
+            "[supervisord]\nloglevel={level}\nlogfile_maxbytes=1MB\nlogfile_backups=0\n\
+             [program:a]\ncommand=bash -c '{WRITER}'\nstdout_logfile=NONE\nstartsecs=0\n"
+        )
+    };
+    let daemon = Daemon::start(&config("debug"));
+    until_it_writes_on(&daemon);
+    let pid = daemon.process_pid("a");
+    daemon.configure(&config("info"));
+    daemon.ctl("upgrade").is(&format!("Upgraded supervisord (pid {}, 0.1.0 → 0.1.0)\n", daemon.daemon_pid()));
+    until_it_writes_on(&daemon);
+    assert_eq!(daemon.process_pid("a"), pid);
+}
+
+#[test]
+fn what_a_removed_program_left_running_is_read_on() {
+    let daemon = Daemon::start(&format!(
+        "[program:a]\ncommand=bash -c '( {WRITER} ) & wait'\nkillmode=process\nstartsecs=0\n\
+         stdout_logfile=$DIR/a.log\nstdout_logfile_maxbytes=1MB\nstdout_logfile_backups=0\n\
+         [program:b]\ncommand=$ACTOR sleep\nstartsecs=0\n"
+    ));
+    until_it_writes_on(&daemon);
+    daemon.configure("[program:b]\ncommand=$ACTOR sleep\nstartsecs=0\n");
+    daemon.ctl("update").is("a: stopped\na: removed process group\n");
+    until_it_writes_on(&daemon);
+    for _ in 0..2 {
+        daemon
+            .ctl("upgrade")
+            .is(&format!("Upgraded supervisord (pid {}, 0.1.0 → 0.1.0)\n", daemon.daemon_pid()));
+        until_it_writes_on(&daemon);
+    }
+}
+
 #[test]
 fn second_upgrade_under_way_is_refused() {
     let mut daemon = Daemon::prepare("[program:a]\ncommand=$ACTOR sleep\n");

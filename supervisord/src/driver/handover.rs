@@ -17,7 +17,7 @@ use crate::{
     config::{Listen, LogTarget, ProgramConfig},
     handover::{Carried, CarriedLog, CarriedPipe, CarriedSocket, FORMAT, Handover, Programs, Socket, State},
     os::{handover::Inherited, spawn::OpenFiles},
-    output::LogId,
+    output::{LogId, LogSpec},
     process::Pid,
     request::Channel,
     supervisor::ProcessId,
@@ -79,6 +79,7 @@ impl Driver {
             sockets,
             groups: settings.collect(),
             processes: ids.filter_map(|id| self.carry(*id, timeline, inherited)).collect(),
+            removed: self.output.removed_logs().map(|log| self.carry_log(Some(log), inherited)).collect(),
             pools,
             next_serial,
         }
@@ -187,6 +188,9 @@ impl Driver {
                 }
             }
         }
+        for log in std::mem::take(&mut handover.state.programs.removed) {
+            self.resume_removed(log, &mut handover, now);
+        }
         self.sockets.close_unheld();
         let programs = &mut handover.state.programs;
         self.events.pools.resume(std::mem::take(&mut programs.pools), programs.next_serial);
@@ -246,7 +250,10 @@ impl Driver {
             }
             let wanted = wanted[channel as usize];
             *place = self.resume_log(config, channel, (log.file.clone(), wanted.is_some()));
-            let Some(log_id) = *place else { continue };
+            let Some(log_id) = *place else {
+                self.resume_removed(log, handover, at.1);
+                continue;
+            };
             self.output.resume(log_id, log.pending, log.lost, at.1);
             for CarriedPipe { fd, released, held } in log.pipes {
                 let Some(pipe) = handover.descriptor(fd) else { continue };
@@ -302,6 +309,24 @@ impl Driver {
         {
             self.sockets.hold(id, &SocketKey::new(&config.program, fastcgi));
         }
+    }
+
+    /// Reads on from pipes whose log is nobody's any more, to where it was: who holds them would wait for ever in a write.
+    fn resume_removed(&mut self, log: CarriedLog, handover: &mut Handover, now: Moment) {
+        if log.pipes.is_empty() {
+            return;
+        }
+        let id = self.output.add_log(LogSpec { file: log.file, mode: 0o666, ..LogSpec::default() });
+        self.output.resume(id, log.pending, log.lost, now);
+        for CarriedPipe { fd, .. } in log.pipes {
+            let Some(pipe) = handover.descriptor(fd) else { continue };
+            match self.output.attach(pipe, id) {
+                Ok(stream) => self.output.release(stream, now),
+                Err(error) => error!("cannot watch the output of an earlier process: {error}"),
+            }
+        }
+        // It lasts as long as the pipes.
+        self.output.remove_log(id);
     }
 
     /// The log of one stream; one whose name was made up keeps it.

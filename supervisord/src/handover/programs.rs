@@ -23,6 +23,9 @@ pub struct Programs {
     /// Their processes.
     #[serde(default)]
     pub processes: Vec<Carried>,
+    /// Logs that no process has any more, whose pipes somebody holds all the same.
+    #[serde(default)]
+    pub removed: Vec<CarriedLog>,
     /// Listening sockets of FastCGI programs.
     #[serde(default)]
     pub sockets: Vec<CarriedSocket>,

@@ -300,6 +300,11 @@ impl Output {
         LogHealth { lost: log.lost_before + log.lost_now, error }
     }
 
+    /// Logs that were removed and last as long as somebody holds their pipes.
+    pub fn removed_logs(&self) -> impl Iterator<Item = LogId> {
+        self.logs.iter().filter(|(_, log)| log.removed).map(|(key, _)| LogId(key))
+    }
+
     /// The pipes that go to a log; for each whether its main process is gone, and what is held back of it.
     pub fn pipes(&self, id: LogId) -> impl Iterator<Item = (BorrowedFd<'_>, bool, Held)> {
         let streams = self.streams.iter().filter(move |(_, stream)| stream.log == id.0);
