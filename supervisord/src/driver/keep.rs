@@ -40,6 +40,9 @@ const BEHIND: Duration = Duration::from_millis(5);
 const MOST_NEWS: usize = 10_000;
 /// How long it is waited for until a socket is closed. It takes microseconds; one that takes longer is replaced.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long it may hold what is not needed any more, if there is nothing else to tell: mostly there is soon, and then one
+/// message does for both.
+const LAZY: Duration = Duration::from_millis(100);
 /// How much may wait while many programs are started.
 const MANY_NEWS: usize = 32;
 /// Descriptors and bytes that one thing to be told takes at most; a socket's names are the longest.
@@ -65,6 +68,8 @@ pub(super) struct Keep {
     sockets: BTreeSet<SocketKey>,
     /// When to tell it again.
     retry_at: Option<Instant>,
+    /// When to tell it what to forget.
+    forget_at: Option<Instant>,
     /// No keeper is started before.
     not_before: Option<Instant>,
     /// Why there is none, if so.
@@ -178,7 +183,7 @@ impl Keep {
     /// When [`Driver::tell_keeper`] must next be called, if ever.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let of_start = self.not_before.filter(|_| self.is_ignorant && self.running.is_none());
-        self.retry_at.into_iter().chain(of_start).min()
+        self.retry_at.into_iter().chain(self.forget_at).chain(of_start).min()
     }
 
     /// What clients should know about it.
@@ -192,6 +197,17 @@ impl Keep {
             "if supervisord is killed, programs that end before it is started again lose their exit status and what they \
              wrote last{wards}, for there is no keeper: {problem}"
         )
+    }
+
+    /// Whether there is nothing to tell but what can wait.
+    fn may_wait(&mut self, now: Moment) -> bool {
+        let can_wait = |news: &News| matches!(news, News::Forget(Key::Process(_) | Key::Pipe(_)));
+        let is_lazy = !self.news.is_empty() && self.predecessors.is_empty() && self.news.iter().all(can_wait);
+        if !is_lazy || self.news.len() >= MANY_NEWS {
+            self.forget_at = None;
+            return false;
+        }
+        *self.forget_at.get_or_insert(now.mono + LAZY) > now.mono
     }
 
     fn push(&mut self, news: News) {
@@ -267,10 +283,10 @@ impl Driver {
         self.note_ended_pipes();
         self.note_sockets();
         let is_retry = self.keep.retry_at.is_some_and(|at| at > now.mono);
-        if is_retry && self.keep.news.len() <= MOST_NEWS {
+        if is_retry && self.keep.news.len() <= MOST_NEWS || self.keep.may_wait(now) {
             return;
         }
-        self.keep.retry_at = None;
+        (self.keep.retry_at, self.keep.forget_at) = (None, None);
         let has_news = self.keep.is_ignorant || !self.keep.news.is_empty();
         if has_news && self.keep.running.is_none() {
             self.start_keeper(now);

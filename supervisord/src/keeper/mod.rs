@@ -48,6 +48,7 @@ pub fn run() {
     handover::hold_signals();
     // Without it there is room for as much as the daemon has room for.
     let _ = limits::raise_own_files();
+    limits::never_preempt();
     // Shown by some lists; the kernel keeps the beginning.
     let _ = rustix::thread::set_name(c"supervisor-keep");
     let Ok(daemon) = io::stdin().as_fd().try_clone_to_owned() else { return };

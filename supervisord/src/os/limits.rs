@@ -1,4 +1,4 @@
-//! `minfds` and `minprocs`: raising our own resource limits at start; children inherit them.
+//! `minfds` and `minprocs`: raising our own resource limits at start; children inherit them. And our place among others.
 
 use std::os::fd::{AsFd, AsRawFd as _};
 
@@ -98,6 +98,16 @@ pub fn raise(limit: Limit, wanted: u64) -> Result<Raised, LimitError> {
             Err(refused(granted, errno))
         }
     }
+}
+
+/// From now on this process is run like others, but takes nobody's place when it wakes up: a child that was just made is
+/// not to wait because somebody is told of it.
+#[allow(unsafe_code, reason = "neither wrapper has the call")]
+pub fn never_preempt() {
+    // SAFETY: all zero is a valid parameter, and the only one for this policy.
+    let parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: about this process alone, with a pointer to a live value. A sandbox that refuses it does no harm.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameter) };
 }
 
 /// Descriptors that programs may not take: with them the daemon answers clients and rotates logs.
