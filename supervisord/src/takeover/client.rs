@@ -9,8 +9,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::answer::{self, AnswerError, Value};
+use super::answer::{self, AnswerError};
 use super::plan::OldProcess;
+use crate::api::xmlrpc::value::Value;
 
 /// Time that the old daemon has for each step of an answer. It looks for requests between two rounds of its loop.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,17 +86,8 @@ impl Server {
     /// # Errors
     /// See [`ClientError`].
     pub fn pid(&self) -> Result<i32, ClientError> {
-        let pid = self.call("supervisor.getPID")?.int().and_then(|pid| i32::try_from(pid).ok());
+        let pid = self.call("supervisor.getPID")?.as_int().and_then(|pid| i32::try_from(pid).ok());
         pid.filter(|pid| *pid > 0).ok_or(ClientError::Unexpected("getPID"))
-    }
-
-    /// The identifier of the daemon.
-    ///
-    /// # Errors
-    /// See [`ClientError`]; a fault while it is shutting down or restarting.
-    pub fn identification(&self) -> Result<String, ClientError> {
-        let answer = self.call("supervisor.getIdentification")?;
-        answer.text().map(str::to_owned).ok_or(ClientError::Unexpected("getIdentification"))
     }
 
     /// All processes.
@@ -105,7 +97,7 @@ impl Server {
     pub fn processes(&self) -> Result<Vec<OldProcess>, ClientError> {
         const METHOD: &str = "getAllProcessInfo";
         let answer = self.call("supervisor.getAllProcessInfo")?;
-        let all = answer.list().ok_or(ClientError::Unexpected(METHOD))?;
+        let all = answer.as_array().ok_or(ClientError::Unexpected(METHOD))?;
         all.iter().map(|one| OldProcess::read(one).ok_or(ClientError::Unexpected(METHOD))).collect()
     }
 
@@ -137,7 +129,7 @@ impl Server {
                 exchange(stream, &request)?
             }
         };
-        Ok(answer::parse(&String::from_utf8_lossy(content(&response)?))?)
+        Ok(answer::parse(String::from_utf8_lossy(content(&response)?).as_bytes())?)
     }
 }
 

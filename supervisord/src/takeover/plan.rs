@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::answer::Value;
+use crate::api::xmlrpc::value::Value;
 use crate::config::{GroupConfig, GroupKind, ProgramConfig};
 use crate::os::foreign::{Descriptor, Direction, Object};
 use crate::process::ProcessState;
@@ -37,8 +37,8 @@ pub struct OldProcess {
 impl OldProcess {
     /// Reads a structure of `getProcessInfo`; `None` when it is another one.
     pub fn read(info: &Value) -> Option<Self> {
-        let text = |name| info.get(name).and_then(Value::text);
-        let int = |name| info.get(name).and_then(Value::int);
+        let text = |name| info.member(name).and_then(Value::as_text);
+        let int = |name| info.member(name).and_then(Value::as_int);
         let code = int("state")?;
         let log = |name| text(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         Some(Self {

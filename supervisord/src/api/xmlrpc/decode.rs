@@ -1,4 +1,4 @@
-//! From the body of a request to the name of a method and its arguments.
+//! From the body of a request to the name of a method and its arguments, and from that of an answer to its value.
 //!
 //! As liberal as Supervisor: missing `<params>`, values without a type, unknown types. No document types, so no
 //! entities but the five of XML itself; nesting is bounded.
@@ -26,7 +26,16 @@ pub struct MethodCall {
     pub params: Vec<Value>,
 }
 
-/// Why a body is no method call.
+/// What an answer says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MethodResponse {
+    /// What the method returned.
+    Value(Value),
+    /// A structure that says why it was not obeyed.
+    Fault(Value),
+}
+
+/// Why a body is no method call, or no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
     /// It is no XML.
@@ -53,6 +62,9 @@ pub enum Malformed {
     /// There is no element at all.
     #[error("no method name")]
     NoMethod,
+    /// An answer without an answer.
+    #[error("neither a value nor a fault")]
+    NoValue,
     /// A value that its type does not allow.
     #[error("<{tag}> = {text:?}")]
     Value {
@@ -68,6 +80,26 @@ pub enum Malformed {
 /// # Errors
 /// [`Malformed`], which for clients is status 400.
 pub fn method_call(body: &[u8]) -> Result<MethodCall, Malformed> {
+    let tree = read(body)?;
+    let method = tree.method.filter(|method| !method.is_empty()).ok_or(Malformed::NoMethod)?;
+    Ok(MethodCall { method, params: tree.params })
+}
+
+/// Reads an answer.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn method_response(body: &[u8]) -> Result<MethodResponse, Malformed> {
+    let tree = read(body)?;
+    match (tree.fault, tree.params.into_iter().next()) {
+        (Some(fault), _) => Ok(MethodResponse::Fault(fault)),
+        (None, Some(value)) => Ok(MethodResponse::Value(value)),
+        (None, None) => Err(Malformed::NoValue),
+    }
+}
+
+/// Reads a whole document.
+fn read(body: &[u8]) -> Result<Tree, Malformed> {
     let text = text_of(body)?;
     let mut reader = Reader::from_str(&text);
     reader.config_mut().expand_empty_elements = true;
@@ -122,6 +154,7 @@ struct Tree {
     open: Vec<Element>,
     method: Option<String>,
     params: Vec<Value>,
+    fault: Option<Value>,
     is_complete: bool,
 }
 
@@ -140,6 +173,7 @@ struct Element {
 enum Tag {
     MethodName,
     Params,
+    Fault,
     /// `<param>`, `<array>`: their only child.
     Wrapper,
     Value,
@@ -159,6 +193,7 @@ impl Tag {
         match name {
             "methodName" => Self::MethodName,
             "params" => Self::Params,
+            "fault" => Self::Fault,
             "param" | "array" => Self::Wrapper,
             "value" => Self::Value,
             "int" | "i4" | "i8" => Self::Int,
@@ -208,6 +243,7 @@ impl Tree {
         match element.tag {
             Tag::MethodName => self.method = Some(element.text.trim().to_owned()),
             Tag::Params => self.params = element.children,
+            Tag::Fault => self.fault = element.children.into_iter().next(),
             Tag::Member => {
                 let mut parts = element.children.into_iter();
                 let name = match parts.next() {
@@ -238,12 +274,11 @@ impl Tree {
         Ok(())
     }
 
-    fn finish(self) -> Result<MethodCall, Malformed> {
-        if let Some(element) = self.open.last() {
-            return Err(Malformed::Unfinished(element.name.clone()));
+    fn finish(self) -> Result<Self, Malformed> {
+        match self.open.last() {
+            Some(element) => Err(Malformed::Unfinished(element.name.clone())),
+            None => Ok(self),
         }
-        let method = self.method.filter(|method| !method.is_empty()).ok_or(Malformed::NoMethod)?;
-        Ok(MethodCall { method, params: self.params })
     }
 }
 
@@ -261,7 +296,7 @@ impl Element {
             Tag::Nil => Value::Nil,
             Tag::Data => Value::Array(self.children),
             Tag::Struct => Value::Struct(self.members),
-            Tag::MethodName | Tag::Params | Tag::Member | Tag::Other => Value::Text(self.text),
+            Tag::MethodName | Tag::Params | Tag::Fault | Tag::Member | Tag::Other => Value::Text(self.text),
         })
     }
 }
@@ -392,6 +427,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             drop(method_call(&body));
+            drop(method_response(&body));
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! What clients send as arguments, and how liberally it is read.
+//! What clients send as arguments and how liberally it is read; what another daemon answers.
 
 use super::fault::Fault;
 
@@ -53,6 +53,60 @@ impl Value {
             Self::Double(number) => Ok(number as i64),
             Self::Text(text) => text.trim().parse().map_err(|_| Fault::parameters(text)),
             Self::Nil | Self::Array(_) | Self::Struct(_) => Err(Fault::incorrect_parameters()),
+        }
+    }
+
+    /// A member of a structure.
+    pub fn member(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Struct(members) => {
+                members.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
+            }
+            Self::Nil
+            | Self::Boolean(_)
+            | Self::Int(_)
+            | Self::Double(_)
+            | Self::Text(_)
+            | Self::Array(_) => None,
+        }
+    }
+
+    /// The number that it is.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Self::Int(number) => Some(*number),
+            Self::Nil
+            | Self::Boolean(_)
+            | Self::Double(_)
+            | Self::Text(_)
+            | Self::Array(_)
+            | Self::Struct(_) => None,
+        }
+    }
+
+    /// The text that it is.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Nil
+            | Self::Boolean(_)
+            | Self::Int(_)
+            | Self::Double(_)
+            | Self::Array(_)
+            | Self::Struct(_) => None,
+        }
+    }
+
+    /// The elements that it has.
+    pub fn as_array(&self) -> Option<&[Self]> {
+        match self {
+            Self::Array(elements) => Some(elements),
+            Self::Nil
+            | Self::Boolean(_)
+            | Self::Int(_)
+            | Self::Double(_)
+            | Self::Text(_)
+            | Self::Struct(_) => None,
         }
     }
 

@@ -96,7 +96,7 @@ fn structure_of_get_process_info_is_read() {
         ("stderr_logfile", text("")),
         ("pid", Value::Int(44)),
     ];
-    let info = Value::Members(members.map(|(name, value)| (name.to_owned(), value)).into());
+    let info = Value::Struct(members.map(|(name, value)| (name.to_owned(), value)).into());
     let read = OldProcess::read(&info).unwrap();
     assert_eq!((read.pid, read.state, read.start), (Some(44), ProcessState::Running, 1700));
     assert_eq!(read.stdout_log, Some("/tmp/x-stdout---supervisor-abcdefgh.log".into()));
