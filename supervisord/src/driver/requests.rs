@@ -243,8 +243,8 @@ fn adopted_note(child: Child, now: Moment) -> Option<String> {
         "its exit status will be unknown if its parent is quick to reap it (the kernel is older than 6.15)"
     };
     let pipe = if child.only_writes {
-        "; if supervisord is killed, the next line that it writes ends it, until it has been restarted once: it was made by \
-         another kind of daemon and holds no read end of its pipe"
+        "; should supervisord and its keeper both be killed, the next line that it writes ends it, until it has been \
+         restarted once: it was made by another kind of daemon and holds no read end of its pipe"
     } else {
         ""
     };
