@@ -1,10 +1,10 @@
 //! Programs of every kind over a crash of the daemon and over an upgrade: they keep their pid, their log holds every line
 //! once, their state is right, and nobody else gets a signal.
 
-use std::fs;
+use std::{fs, os::unix::fs::chown};
 
 use supervisor_tests::{
-    Daemon, Gap, Signal, actor, copy_program, is_root, kill, lines, processes, reap, runs_as_root,
+    Daemon, Gap, Signal, actor, binary, copy_program, is_root, kill, lines, processes, reap, runs_as_root,
 };
 
 /// Whether `text` holds `line 1` to `line N` in order, each once, and nothing else. N.
@@ -322,4 +322,51 @@ fn t13_process_that_was_given_the_pid_meanwhile_is_left_alone() {
     assert!(daemon.terminate().success());
     assert!(processes::is_alive(pid) && !processes::is_zombie(pid), "a stranger was signalled");
     drop(stranger);
+}
+
+#[test]
+fn program_that_a_restricted_proc_hides_is_never_there_twice() {
+    let name = "program_that_a_restricted_proc_hides_is_never_there_twice";
+    if !is_root(name) || !has_proc_of_its_own() {
+        return;
+    }
+    let mut daemon = Daemon::prepare(
+        "[program:x]
+command=$DIR/actor non-dumpable record=$DIR/starts sleep
+startsecs=0
+autorestart=true
+",
+    );
+    copy_program(&actor(), &daemon.path("actor"));
+    copy_program(&binary("supervisord"), &daemon.path("supervisord"));
+    for path in [daemon.path("."), daemon.config_file()] {
+        chown(path, Some(1), Some(1)).expect("chown of a file of the test");
+    }
+    // Of processes of another kind than its own the daemon sees nothing at all.
+    let hidden = daemon.expand(
+        "mount -t proc -o hidepid=2 proc /proc && shift && exec setpriv --reuid 1 --regid 1 --clear-groups $DIR/supervisord \"$@\"",
+    );
+    let restricted = ["unshare", "-m", "sh", "-c", &hidden, "sh"];
+    daemon.launch_in(&restricted);
+    let pid = daemon.until_starts("starts", 1)[0].pid;
+    daemon.until_state("x", "RUNNING");
+    for _ in 0..2 {
+        daemon.crash();
+        daemon.launch_in(&restricted);
+        assert!(processes::is_alive(pid), "nobody has told it to end");
+        // Where nobody has kept a handle of it, it cannot be told for certain, and nobody touches it.
+        assert!(
+            ["RUNNING", "UNKNOWN"].contains(&daemon.state("x").as_str()),
+            "{}",
+            daemon.ctl("status").stdout
+        );
+        assert_eq!(daemon.starts("starts").len(), 1, "there are two");
+    }
+}
+
+/// Whether a mount of `/proc` has options of its own: before Linux 5.8 all mounts share them.
+fn has_proc_of_its_own() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux");
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
 }

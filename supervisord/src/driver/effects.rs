@@ -11,7 +11,7 @@ use crate::{
     crit,
     journal::{
         Line,
-        record::{Child, Record},
+        record::{Child, Identity, Record},
     },
     os::{pipe::OnDaemonDeath, search, signal, watch},
     output::OpenError,
@@ -116,9 +116,10 @@ impl Driver {
             }
         }
         unit.stdin = launched.stdin;
-        // It was not reaped: even if it is dead already, its entry below /proc is there.
-        unit.child = search::identity_of(launched.pid).ok().map(|identity| Child {
-            identity,
+        // It was not reaped: even if it is dead already, its entry below /proc is there, if we may see it.
+        let identity = search::identity_of(launched.pid);
+        unit.child = Some(Child {
+            identity: identity.unwrap_or(Identity::unseen(launched.pid.as_raw())),
             pipes: launched.pipes,
             adopted: None,
             only_writes: false,

@@ -33,8 +33,20 @@ pub struct Header {
 pub struct Identity {
     /// Its pid.
     pub pid: i32,
-    /// When it started, in clock ticks since boot.
+    /// When it started, in clock ticks since boot; 0 if that could not be seen.
     pub start_time: u64,
+}
+
+impl Identity {
+    /// A process of which `/proc` shows nothing, as with `hidepid` and a program that has other rights than we.
+    pub fn unseen(pid: i32) -> Self {
+        Self { pid, start_time: 0 }
+    }
+
+    /// Whether it can be told from a later process with the same pid.
+    pub fn is_seen(self) -> bool {
+        self.start_time != 0
+    }
 }
 
 /// All that is remembered of one supervised process.

@@ -11,7 +11,11 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
-use nix::{errno::Errno, unistd::Pid};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout},
+    unistd::Pid,
+};
 use rustix::event::{Timespec, epoll};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -27,12 +31,26 @@ const SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
 /// A handle of the process `identity`; none if that is gone, even if another has its pid.
 ///
 /// # Errors
-/// When the kernel refuses for another reason, such as too many open files.
+/// When a process with this pid lives that we may not look at, as with `hidepid`: it may be the one. Also when the kernel
+/// refuses for another reason, such as too many open files.
 pub fn open(identity: Identity) -> io::Result<Option<OwnedFd>> {
-    let Some(pidfd) = open_pid(Pid::from_raw(identity.pid))? else { return Ok(None) };
+    let pid = Pid::from_raw(identity.pid);
+    let Some(pidfd) = open_pid(pid)? else { return Ok(None) };
     // Read after the handle was opened: if they are equal, it is the handle of this process and of no later one.
-    let is_same = |stat: family::Stat| stat.start_time == identity.start_time;
-    Ok(family::stat_of(Pid::from_raw(identity.pid)).is_ok_and(is_same).then_some(pidfd))
+    match family::stat_of(pid) {
+        Ok(stat) if stat.start_time == identity.start_time => Ok(Some(pidfd)),
+        Ok(_) if identity.is_seen() => Ok(None),
+        Ok(_) | Err(_) if has_ended(pidfd.as_fd()) => Ok(None),
+        Ok(_) | Err(_) => Err(io::Error::other(
+            "a process with its pid lives, but /proc does not show whether it is the same",
+        )),
+    }
+}
+
+/// Whether the process of a handle has ended, all of its threads.
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
 /// A handle of whatever process has this pid now; none if none has.
@@ -56,12 +74,13 @@ pub fn open_pid(pid: Pid) -> io::Result<Option<OwnedFd>> {
 
 /// What is known of the end of `identity`, whose handle is `pidfd`: `None` while it lives.
 pub fn exit_of(identity: Identity, pidfd: BorrowedFd<'_>) -> Option<Exit> {
+    // Of one that is hidden nothing else would tell that it lives.
+    if !has_ended(pidfd) {
+        return None;
+    }
     // Its parent may reap it between two looks: then the second one finds what the first one missed.
     for _ in 0..2 {
         match family::stat_of(Pid::from_raw(identity.pid)) {
-            Ok(stat) if stat.start_time == identity.start_time && !matches!(stat.state, 'Z' | 'X' | 'x') => {
-                return None;
-            }
             Ok(stat) if stat.start_time == identity.start_time => {
                 let is_hidden = stat.wait_status == 0 && !may_inspect(identity.pid);
                 if !is_hidden {
