@@ -199,6 +199,36 @@ async fn clients_that_never_complete_a_request_are_cut_after_ten_seconds() {
     }
 }
 
+/// Requests that are refused are no way to stay.
+#[tokio::test(start_paused = true)]
+async fn clients_without_the_password_are_cut_after_ten_seconds() {
+    let fixture = Fixture::start(Some(("user", "password")));
+    let settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+    // Stream 1, complete: GET http://x/, from HPACK's static table.
+    let headers = b"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01x";
+    let request = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), settings, headers].concat();
+    for elapsed in
+        [silence(fixture.unix().await, &request).await, silence(fixture.tcp().await, &request).await]
+    {
+        assert!(elapsed.as_secs_f64() < 10.2, "cut after {elapsed:?}");
+    }
+}
+
+/// Clients that know the protocol leave at once.
+#[tokio::test(start_paused = true)]
+async fn refused_http2_connection_is_shut_down() {
+    let fixture = Fixture::start(Some(("user", "password")));
+    let (mut sender, connection) =
+        conn::http2::handshake(TokioExecutor::new(), TokioIo::new(fixture.tcp().await)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://localhost/ok.html").body(Empty::<Bytes>::new()).unwrap();
+    let response: Response<_> = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 401);
+    drop(response);
+    let ended = timeout(Duration::from_secs(5), connection).await.expect("shut down by the server");
+    ended.unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_byte_at_a_time_is_no_way_to_stay_and_hinders_nobody() {
     let fixture = Fixture::start(None);

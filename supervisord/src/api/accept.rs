@@ -27,7 +27,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{Notify, OwnedSemaphorePermit, watch},
     task::{JoinError, JoinSet},
 };
 use tower::ServiceExt;
@@ -39,11 +39,11 @@ use crate::{
     os::limits,
 };
 
-/// Connections served at once at most, over all sockets. For a further one the most silent one must leave.
+/// Connections served at once at most, over all unix sockets, and as many over all others. For a further one the most silent one must leave.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Time from the connection to its first complete request header. Without it a client that sends nothing, or half a
-/// protocol preface, would hold a place for ever.
+/// Time from the connection to its first request with the right password. Without it a client that sends nothing, half
+/// a protocol preface, or requests that are refused, would hold a place for ever.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// Time that an HTTP/1.1 connection may idle between requests, as in Supervisor: long-lived XML-RPC clients keep one.
@@ -123,8 +123,8 @@ pub struct Servers {
     /// Each returns its endpoint when told to stop.
     loops: JoinSet<Option<Endpoint>>,
     stop: watch::Sender<Stop>,
-    /// The sockets once more, for whoever goes on with them.
-    sockets: Vec<(Listen, Arc<Socket>)>,
+    /// What is served, and the sockets once more, for whoever goes on with them.
+    sockets: Vec<(ServerConfig, Arc<Socket>)>,
 }
 
 /// Whether and why no more connections are accepted.
@@ -169,15 +169,23 @@ impl Servers {
     /// The same with other limits.
     fn start_with(endpoints: Vec<Endpoint>, routers: &Routers, limits: Limits) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(Stop::No);
-        let places = Places::new(limits.connections);
+        // Whoever comes from outside cannot lock out those who are here.
+        let [local, remote] = [(); 2].map(|()| Places::new(limits.connections));
         let mut loops = JoinSet::new();
         let mut sockets = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
             let Endpoint { listener, credentials, section, listen } = endpoint;
+            let places = if matches!(listener, Listener::Unix(_)) { &local } else { &remote };
+            let places = places.clone();
             let socket = Arc::new(Socket::register(listener)?);
-            sockets.push((listen.clone(), Arc::clone(&socket)));
+            let server = ServerConfig {
+                section: section.clone(),
+                listen: listen.clone(),
+                credentials: credentials.clone(),
+            };
+            sockets.push((server, Arc::clone(&socket)));
             let gate = Gate { routers: routers.clone(), credentials: credentials.map(Arc::new) };
-            let door = Door { socket, section, listen, gate, limits, places: places.clone() };
+            let door = Door { socket, section, listen, gate, limits, places };
             loops.spawn(door.run(stopped.clone()));
         }
         Ok(Self { loops, stop, sockets })
@@ -193,17 +201,23 @@ impl Servers {
         self.stop(Stop::HandOver).await
     }
 
+    /// Whether exactly these servers are served.
+    pub fn serves(&self, servers: &[ServerConfig]) -> bool {
+        servers.iter().eq(self.sockets.iter().map(|(server, _)| server))
+    }
+
     /// Takes the sockets for which `stays` holds, to be listened on by others; the rest is closed at once. From here on
     /// nobody new is served; [`Servers::shutdown`] ends who is.
     pub fn retire(&mut self, stays: impl Fn(&Listen) -> bool) -> Vec<(Listen, Listener)> {
         self.stop.send_replace(Stop::End);
-        let (kept, closed): (Vec<_>, Vec<_>) = self.sockets.drain(..).partition(|(listen, _)| stays(listen));
+        let (kept, closed): (Vec<_>, Vec<_>) =
+            self.sockets.drain(..).partition(|(server, _)| stays(&server.listen));
         for (_, socket) in closed {
             // The accept loop still has it open, and a port would be taken until it notices.
             socket.stop_listening();
         }
-        let again = |(listen, socket): (Listen, Arc<Socket>)| match socket.again() {
-            Ok(listener) => Some((listen, listener)),
+        let again = |(server, socket): (ServerConfig, Arc<Socket>)| match socket.again() {
+            Ok(listener) => Some((server.listen, listener)),
             Err(error) => {
                 error!("a listening socket is lost: {error}");
                 None
@@ -286,6 +300,8 @@ impl Socket {
                 let (stream, address) = listener.accept().await?;
                 // Small replies must not wait for an acknowledgement; a failure only costs time.
                 drop(stream.set_nodelay(true));
+                // Or a machine that has lost its power would hold a place for ever; likewise no reason to refuse it.
+                let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
                 Ok((Box::new(stream), Peer::Remote(address)))
             }
         }
@@ -399,6 +415,7 @@ async fn serve(
     mut stopped: watch::Receiver<Stop>,
 ) {
     let requests = Arc::clone(&gate.requests);
+    let refused = Arc::clone(&gate.refused);
     let has_asked = || requests.load(Ordering::Relaxed) > 0;
     let service = TowerToHyperService::new(tower::service_fn(move |request| gate.clone().answer(request)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -441,6 +458,11 @@ async fn serve(
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
             }
+            // Who does not leave then has the rest of the patience.
+            () = refused.notified(), if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     }
 }
@@ -461,7 +483,7 @@ struct Gate {
 impl Gate {
     /// The gate of one connection.
     fn for_peer(self, peer: Peer) -> PeerGate {
-        PeerGate { gate: self, peer, requests: Arc::default() }
+        PeerGate { gate: self, peer, requests: Arc::default(), refused: Arc::default() }
     }
 }
 
@@ -470,22 +492,27 @@ impl Gate {
 struct PeerGate {
     gate: Gate,
     peer: Peer,
-    /// How many complete request headers have arrived.
+    /// How many requests were let in.
     requests: Arc<AtomicU64>,
+    /// One was not, and the connection is to end; over HTTP/1.1 the response says so itself.
+    refused: Arc<Notify>,
 }
 
 impl PeerGate {
     /// Answers one request.
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         let is_grpc = is_grpc(&request);
         if !settle_host(&mut request) {
             return Ok(error_page(StatusCode::BAD_REQUEST));
         }
         if !auth::is_allowed(self.gate.credentials.as_deref(), request.headers()) {
+            if request.version() == Version::HTTP_2 {
+                self.refused.notify_one();
+            }
             return Ok(if is_grpc { unauthenticated_grpc() } else { unauthorized_http(request.version()) });
         }
+        self.requests.fetch_add(1, Ordering::Relaxed);
         request.extensions_mut().insert(self.peer);
         if is_grpc {
             // No browser speaks this protocol without TLS.
@@ -624,6 +651,33 @@ mod tests {
         assert!(ask(&mut fourth).await.starts_with("HTTP/1.1 404"));
         assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "then the first");
         assert!(ask(&mut third).await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn strangers_take_no_places_from_who_is_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = port.local_addr().unwrap();
+        let endpoint = |listener| Endpoint {
+            listener,
+            credentials: None,
+            section: String::new(),
+            listen: Listen::Inet { host: String::new(), port: 1 },
+        };
+        let unix = Listener::Unix(StdUnixListener::bind(&path).unwrap());
+        let http = Router::new().route("/wait", axum::routing::get(std::future::pending::<&str>));
+        let limits = Limits { connections: 1, first_request: Duration::from_secs(60) };
+        let routers = Routers { grpc: Router::new(), http };
+        let endpoints = vec![endpoint(unix), endpoint(Listener::Tcp(port))];
+        let _servers = Servers::start_with(endpoints, &routers, limits).unwrap();
+        let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
+        stranger.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(100), stranger.read(&mut [0])).await;
+        assert!(early.is_err(), "it waits for its answer");
+        let mut here = UnixStream::connect(&path).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(20), ask(&mut here)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"));
     }
 
     #[tokio::test]
