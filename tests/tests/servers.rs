@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 
 use supervisor_tests::{
-    Daemon,
+    Daemon, Signal,
     http::{self, Answer, basic},
 };
 
@@ -149,6 +149,36 @@ fn a_reload_lets_in_by_the_new_password_at_the_same_port() {
     assert_eq!(status_of_port(port, &basic("u", "old")), 401);
     assert_eq!(status_of_port(port, &basic("u", "new")), 200);
     assert!(!daemon.log().contains("no client can connect"), "{}", daemon.log());
+}
+
+#[test]
+fn a_reload_compares_with_what_is_served_and_not_with_what_was_read() {
+    let port = http::free_port();
+    let with =
+        |password: &str| format!("{PROGRAM}{}", inet("", port, &format!("username=u\npassword={password}")));
+    let daemon = Daemon::start(&with("old"));
+    let reload = |count| {
+        daemon.signal(Signal::SIGHUP);
+        daemon.until("a start", || daemon.log().matches("supervisord started with pid").count() == count);
+    };
+    daemon.configure(&with("new"));
+    daemon.ctl("reread").is("No config updates to processes\n");
+    reload(2);
+    assert_eq!(status_of_port(port, &basic("u", "old")), 401);
+    assert_eq!(status_of_port(port, &basic("u", "new")), 200);
+    std::fs::remove_file(daemon.path("s.sock")).expect("a socket");
+    reload(3);
+    daemon.ctl("pid").is(&format!("{}\n", daemon.daemon_pid()));
+    // What could not be had is tried again.
+    daemon.configure(PROGRAM);
+    reload(4);
+    let holder = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    daemon.configure(&with("newest"));
+    reload(5);
+    daemon.until_log("no client can connect to [inet_http_server]");
+    drop(holder);
+    reload(6);
+    assert_eq!(status_of_port(port, &basic("u", "newest")), 200);
 }
 
 #[test]

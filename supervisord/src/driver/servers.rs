@@ -15,7 +15,10 @@ impl Driver {
     /// the new configuration asks for.
     pub(super) fn reopen_servers(&mut self, config: &Config) {
         let names = config.rpc_interfaces.keys();
-        if config.servers == self.available.servers {
+        // What is served, and not what was read last: `reread` reads too, and some place may have been taken.
+        if self.servers.as_ref().is_some_and(|servers| servers.serves(&config.servers))
+            && config.servers.iter().all(|server| self.is_found(&server.listen))
+        {
             for server in &config.servers {
                 startup::announce(server, names.clone(), None);
             }
@@ -23,13 +26,8 @@ impl Driver {
         }
         let old = self.servers.take();
         let is_wanted = |listen: &Listen| {
-            let is_there = match listen {
-                Listen::Unix { path, .. } => {
-                    self.socket_files.find(path).is_some_and(crate::os::listen::SocketFile::is_there)
-                }
-                Listen::Inet { .. } => true,
-            };
-            is_there && config.servers.iter().any(|server| startup::is_same_place(listen, &server.listen))
+            self.is_found(listen)
+                && config.servers.iter().any(|server| startup::is_same_place(listen, &server.listen))
         };
         let mut kept = Vec::new();
         if let Some(mut old) = old {
@@ -51,6 +49,16 @@ impl Driver {
         match Servers::start(endpoints, &self.routers) {
             Ok(servers) => self.servers = Some(servers),
             Err(error) => error!("no client can connect any more: {error}"),
+        }
+    }
+
+    /// Whether clients find the socket; somebody may have removed its file.
+    fn is_found(&self, listen: &Listen) -> bool {
+        match listen {
+            Listen::Unix { path, .. } => {
+                self.socket_files.find(path).is_some_and(crate::os::listen::SocketFile::is_there)
+            }
+            Listen::Inet { .. } => true,
         }
     }
 
