@@ -35,12 +35,14 @@ pub fn parse(text: &str) -> Result<Parsed, String> {
             && separator != ";"
         {
             parsed.losses.push(format!(
-                "{separator:?} after {key}={value:?} is not part of any value: quote the value"
+                "what follows the first word of {key}= is not part of its value: quote the value"
             ));
         }
     }
-    for comment in tokens.comments {
-        parsed.losses.push(format!("{comment:?} counts as a comment: quote the value that contains it"));
+    for word in tokens.comments {
+        // Of the text itself nothing is told: values are secrets.
+        let key = tokens.words.get(word / 4 * 4).map_or("", String::as_str);
+        parsed.losses.push(format!("what follows '#' after {key}= counts as a comment: quote the value"));
     }
     Ok(parsed)
 }
@@ -49,7 +51,8 @@ pub fn parse(text: &str) -> Result<Parsed, String> {
 #[derive(Default)]
 struct Tokens {
     words: Vec<String>,
-    comments: Vec<String>,
+    /// For each comment, the number of the word in which or behind which it stands.
+    comments: Vec<usize>,
 }
 
 /// What the lexer is in the middle of.
@@ -83,9 +86,9 @@ fn tokens(text: &str) -> Result<Tokens, String> {
             }
             // Python does not end the word here: it goes on behind the comment.
             (State::Blank | State::Word, '#') => {
-                let comment: String =
-                    std::iter::once('#').chain(chars.by_ref().take_while(|c| *c != '\n')).collect();
-                found.comments.push(comment);
+                chars.by_ref().take_while(|c| *c != '\n').for_each(drop);
+                let behind = found.words.len();
+                found.comments.push(if token.is_empty() { behind.saturating_sub(1) } else { behind });
             }
             (State::Blank, '\'' | '"') => {
                 token.push(c);
@@ -138,10 +141,17 @@ mod tests {
     fn unquoted_specials_lose_data_and_say_so() {
         let parsed = parse("A=foo bar").unwrap();
         assert_eq!(parsed.environment.get("A"), Some("foo"));
-        assert_eq!(parsed.losses, ["\"bar\" after A=\"foo\" is not part of any value: quote the value"]);
+        assert_eq!(
+            parsed.losses,
+            ["what follows the first word of A= is not part of its value: quote the value"]
+        );
         let parsed = parse("A=foo#bar,B=2").unwrap();
         assert_eq!(parsed.environment.0.len(), 1);
-        assert_eq!(parsed.losses, ["\"#bar,B=2\" counts as a comment: quote the value that contains it"]);
+        assert_eq!(parsed.losses, ["what follows '#' after A= counts as a comment: quote the value"]);
+        let parsed = parse("A=1, KEY=abc#rest\n,C=foo #bar").unwrap();
+        let told = ["KEY", "C"]
+            .map(|key| format!("what follows '#' after {key}= counts as a comment: quote the value"));
+        assert_eq!(parsed.losses, told);
         assert_eq!(parse("A=1;B=2").unwrap().losses, [""; 0]);
     }
 

@@ -654,7 +654,7 @@ mod tests {
              the line is not part of the value",
                 "main.conf:4: [program:a] autostrt: unknown key, ignored; did you mean \"autostart\"?",
                 "main.conf:11: [progam:x]: unknown section, ignored; did you mean [program:x]?",
-                "main.conf:5: [program:a] environment: \"c\" after A=\"b\" is not part of any value: quote the value",
+                "main.conf:5: [program:a] environment: what follows the first word of A= is not part of its value: quote the value",
                 "main.conf:6: [program:g]: ignored, because [group:g] is a group of the same name \"g\"",
             ]
         );
