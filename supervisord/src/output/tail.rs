@@ -35,14 +35,57 @@ pub enum ReadError {
     },
 }
 
+/// A part of a log that is read piece by piece: between two pieces others have their turn.
+#[derive(Debug)]
+pub struct Part {
+    path: PathBuf,
+    file: File,
+    at: u64,
+    end: u64,
+}
+
+impl Part {
+    /// The part that [`read_range`] reads.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn range(path: &Path, offset: i64, length: i64) -> Result<Self, ReadError> {
+        let (file, start, size) = open_at(path, offset, length)?;
+        let wanted = if length == 0 { u64::MAX } else { length.unsigned_abs() };
+        Self::new(path, file, start, wanted.min(size - start))
+    }
+
+    fn new(path: &Path, file: File, at: u64, length: u64) -> Result<Self, ReadError> {
+        if length > LARGEST {
+            return Err(ReadError::TooLarge { size: length });
+        }
+        Ok(Self { path: path.to_path_buf(), file, at, end: at + length })
+    }
+
+    /// Bytes that are still to come, at most [`LARGEST`].
+    pub fn left(&self) -> usize {
+        usize::try_from(self.end - self.at).unwrap_or(usize::MAX)
+    }
+
+    /// The next piece; `None` at the end, which comes early if the file has been truncated.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`].
+    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+        let piece = read(&self.path, &self.file, self.at, PIECE.min(self.end - self.at))?;
+        self.at += piece.len() as u64;
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+}
+
 /// The answer to a client that polls a log's end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Tail {
-    /// The bytes.
-    pub data: Vec<u8>,
+    /// The bytes, if there is a file.
+    pub part: Option<Part>,
     /// The size of the file: the offset to ask for next.
     pub new_offset: u64,
-    /// There was more between the offset asked for and `data`.
+    /// There was more between the offset asked for and `part`.
     pub overflow: bool,
 }
 
@@ -52,9 +95,12 @@ pub struct Tail {
 /// # Errors
 /// [`ReadError`].
 pub fn read_range(path: &Path, offset: i64, length: i64) -> Result<Vec<u8>, ReadError> {
-    let (file, start, size) = open_at(path, offset, length)?;
-    let wanted = if length == 0 { u64::MAX } else { length.unsigned_abs() };
-    read(path, &file, start, wanted.min(size - start))
+    let mut part = Part::range(path, offset, length)?;
+    let mut data = Vec::with_capacity(part.left());
+    while let Some(piece) = part.next_piece()? {
+        data.extend_from_slice(&piece);
+    }
+    Ok(data)
 }
 
 /// A part of a log.
@@ -87,13 +133,13 @@ pub fn read_window(path: &Path, offset: i64, length: i64, limit: u64) -> Result<
 pub fn tail(path: &Path, offset: i64, length: i64) -> Result<Tail, ReadError> {
     let (file, size) = match open(path) {
         Ok(opened) => opened,
-        Err(ReadError::NoFile(_)) => return Ok(Tail { data: Vec::new(), new_offset: 0, overflow: false }),
+        Err(ReadError::NoFile(_)) => return Ok(Tail { part: None, new_offset: 0, overflow: false }),
         Err(error) => return Err(error),
     };
     let (start, length, overflow) = place(offset, length, size as i64);
     // Supervisor reads from the clamped offset, which may leave less than `length` to read.
     let length = length.min(size.saturating_sub(start));
-    Ok(Tail { data: read(path, &file, start, length)?, new_offset: size, overflow })
+    Ok(Tail { part: Some(Part::new(path, file, start, length)?), new_offset: size, overflow })
 }
 
 /// Supervisor's rule for where a tail begins, how long it is, and whether something was left out. Pure.
@@ -136,9 +182,6 @@ fn open(path: &Path) -> Result<(File, u64), ReadError> {
 }
 
 fn read(path: &Path, file: &File, start: u64, length: u64) -> Result<Vec<u8>, ReadError> {
-    if length > LARGEST {
-        return Err(ReadError::TooLarge { size: length });
-    }
     let mut data = vec![0; length as usize];
     let mut filled = 0;
     while filled < data.len() {
@@ -153,6 +196,9 @@ fn read(path: &Path, file: &File, start: u64, length: u64) -> Result<Vec<u8>, Re
     data.truncate(filled);
     Ok(data)
 }
+
+/// Bytes of a piece: what takes far less than a millisecond to be read and written down.
+const PIECE: u64 = 64 << 10;
 
 /// Most bytes read for one request: Supervisor's default size of a log, with room.
 pub const LARGEST: u64 = 64 << 20;
@@ -206,11 +252,27 @@ mod tests {
             (-1, 2, "i\n", true),
             (i64::MAX, i64::MAX, "", false),
         ] {
-            let expected = Tail { data: data.into(), new_offset: 3, overflow };
-            assert_eq!(tail(&path, offset, length).unwrap(), expected, "({offset}, {length})");
+            let found = tail(&path, offset, length).unwrap();
+            let mut part = found.part.unwrap();
+            let piece = part.next_piece().unwrap().unwrap_or_default();
+            assert!(part.next_piece().unwrap().is_none());
+            let found = (piece, found.new_offset, found.overflow);
+            assert_eq!(found, (data.into(), 3, overflow), "({offset}, {length})");
         }
         let missing = tail(&path.with_extension("x"), 0, 10).unwrap();
-        assert_eq!(missing, Tail { data: Vec::new(), new_offset: 0, overflow: false });
+        assert!(missing.part.is_none() && missing.new_offset == 0 && !missing.overflow);
+    }
+
+    #[test]
+    fn much_is_read_in_pieces_up_to_where_the_file_ends_by_then() {
+        let (_dir, path) = file(&[b'x'; 200_000]);
+        let mut part = Part::range(&path, 10_000, 0).unwrap();
+        assert_eq!(part.left(), 190_000);
+        assert_eq!(part.next_piece().unwrap().unwrap().len(), 65536);
+        File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
+        assert_eq!(part.next_piece().unwrap().unwrap().len(), 24464);
+        assert_eq!(part.next_piece().unwrap(), None);
+        assert_eq!(read_range(&path, 0, 0).unwrap().len(), 100_000);
     }
 
     #[test]

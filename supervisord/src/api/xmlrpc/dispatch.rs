@@ -1,26 +1,20 @@
 //! Calls become requests to the driver, and its answers are written down.
 
-use std::{
-    path::Path,
-    sync::{Arc, Weak},
-};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    calls::{self, Call, METHODS, Range, Target},
+    calls::{self, Call, METHODS, Target},
     decode::MethodCall,
     encode::Writer,
     fault::{Fault, SUCCESS},
     value::Value,
 };
-use crate::{
-    output::tail::{self, ReadError},
-    request::{
-        ConfiguredProcess, Handle, Interfaces, ListQuery, Listing, LogSource, Operate, ProcessInfo,
-        ProcessResult, Reason, Refusal, Request, Verb,
-    },
+use crate::request::{
+    ConfiguredProcess, Handle, Interfaces, ListQuery, Listing, Operate, ProcessInfo, ProcessResult, Reason,
+    Refusal, Request, Verb,
 };
 
 /// The version of Supervisor's interface.
@@ -38,7 +32,7 @@ const BYTES_OF_A_PROCESS: usize = 1400;
 /// Answers calls.
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
-    driver: Handle,
+    pub(super) driver: Handle,
     /// The answer to `getAllProcessInfo` as it was written last, if it is still on its way to somebody.
     latest: Arc<watch::Sender<Weak<ProcessTable>>>,
 }
@@ -163,7 +157,7 @@ impl Dispatcher {
             Call::ApiVersion => writer.string(API_VERSION),
             Call::SupervisorVersion => writer.string(SUPERVISOR_VERSION),
             Call::Identification | Call::State | Call::Pid => self.daemon(&call, writer).await?,
-            Call::ReadLog(source, range) => writer.bytes(&self.read(source, range).await?),
+            Call::ReadLog(source, range) => self.read(source, range, writer).await?,
             Call::TailLog(source, range) => self.tail(source, range, writer).await?,
             Call::ClearLog => self.done(self.driver.ask_for(Request::ClearDaemonLog).await, "", writer)?,
             Call::ClearProcessLogs(name) => self.clear(&name, writer).await?,
@@ -275,59 +269,6 @@ impl Dispatcher {
     }
 }
 
-/// Logs.
-impl Dispatcher {
-    /// The path of a log.
-    async fn log(&self, source: LogSource) -> Result<std::path::PathBuf, Fault> {
-        let (source, name) = match source {
-            LogSource::Daemon => (LogSource::Daemon, String::new()),
-            LogSource::Process(name, channel) => (LogSource::Process(selector_of_one(&name), channel), name),
-        };
-        let path = self.driver.ask_for(|reply| Request::Log(reply, source)).await;
-        path.map_err(|refusal| match refusal.reason {
-            Reason::NoFile => Fault::no_file(None),
-            _ => Fault::refused(&refusal, &name),
-        })
-    }
-
-    async fn read(&self, source: LogSource, range: Range) -> Result<Vec<u8>, Fault> {
-        let path = self.log(source).await?;
-        if !path.exists() {
-            return Err(Fault::no_file(Some(&path)));
-        }
-        tail::read_range(&path, range.offset, range.length).map_err(|error| read_fault(&path, &error))
-    }
-
-    async fn tail(&self, source: LogSource, range: Range, writer: &mut Writer) -> Result<(), Fault> {
-        let nothing = |new_offset| tail::Tail { data: Vec::new(), new_offset, overflow: false };
-        let tail = match self.log(source).await {
-            // Supervisor's answer when it cannot read: the offset asked for.
-            Ok(path) => tail::tail(&path, range.offset, range.length)
-                .unwrap_or_else(|_| nothing(u64::try_from(range.offset).unwrap_or(0))),
-            Err(fault) if fault.code == Reason::NoFile as i64 => nothing(0),
-            Err(fault) => return Err(fault),
-        };
-        writer.begin_array();
-        writer.bytes(&tail.data);
-        writer.int(i64::try_from(tail.new_offset).unwrap_or(i64::MAX));
-        writer.boolean(tail.overflow);
-        writer.end_array();
-        Ok(())
-    }
-
-    async fn clear(&self, name: &str, writer: &mut Writer) -> Result<(), Fault> {
-        let names = vec![selector_of_one(name)];
-        let results = self.driver.ask_for(|reply| Request::ClearLogs(reply, names)).await;
-        let results = results.map_err(|refusal| Fault::refused(&refusal, name))?;
-        match results.first().map(|result| result.reason) {
-            Some(Reason::Ok) => writer.boolean(true),
-            Some(reason) => return Err(Fault::of(reason, name)),
-            None => return Err(Fault::bad_name(name)),
-        }
-        Ok(())
-    }
-}
-
 /// Operations on processes.
 impl Dispatcher {
     async fn operate(
@@ -402,7 +343,7 @@ fn group_selector(group: &str) -> String {
 }
 
 /// `name` or `group:name`, without the meanings that names have for `supervisorctl`.
-fn selector_of_one(name: &str) -> String {
+pub(super) fn selector_of_one(name: &str) -> String {
     if name == "all" {
         return "all:all".to_owned();
     }
@@ -477,15 +418,6 @@ fn write_process(process: &ProcessInfo, writer: &mut Writer) {
 
 fn write_configuration(process: &ConfiguredProcess, writer: &mut Writer) {
     super::describe::configuration(process, writer);
-}
-
-/// Why a log is not read.
-fn read_fault(path: &Path, error: &ReadError) -> Fault {
-    match error {
-        ReadError::BadArguments { .. } => Fault::bad_arguments(),
-        ReadError::NoFile(_) => Fault::no_file(Some(path)),
-        ReadError::TooLarge { .. } | ReadError::Io { .. } => Fault::failed(error),
-    }
 }
 
 /// `system.listMethods`, `system.methodHelp`, `system.methodSignature`.

@@ -58,9 +58,40 @@ impl Writer {
         self.text.push_str("</string></value>\n");
     }
 
-    /// A string of bytes that should be UTF-8. What is not becomes U+FFFD.
-    pub(super) fn bytes(&mut self, value: &[u8]) {
-        self.string(&String::from_utf8_lossy(value));
+    /// Makes room for a string of this many bytes, so that it is not moved while it grows.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.text.reserve(bytes + bytes / 16 + 1024);
+    }
+
+    /// Begins a string; pieces follow, then [`Writer::end_string`].
+    pub(super) fn begin_string(&mut self) {
+        self.text.push_str("<value><string>");
+    }
+
+    /// A piece of a string of bytes that should be UTF-8. What is not becomes U+FFFD. `cut`: the beginning of a character
+    /// whose rest is in the next piece.
+    pub(super) fn piece(&mut self, cut: &mut Vec<u8>, piece: &[u8]) {
+        cut.extend_from_slice(piece);
+        let bytes = std::mem::take(cut);
+        let mut chunks = bytes.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            escape(&mut self.text, chunk.valid());
+            let invalid = chunk.invalid();
+            let may_go_on = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+            if chunks.peek().is_none() && may_go_on {
+                invalid.clone_into(cut);
+            } else if !invalid.is_empty() {
+                self.text.push('\u{fffd}');
+            }
+        }
+    }
+
+    /// Ends a string, of which `cut` is left.
+    pub(super) fn end_string(&mut self, cut: &[u8]) {
+        if !cut.is_empty() {
+            self.text.push('\u{fffd}');
+        }
+        self.text.push_str("</string></value>\n");
     }
 
     /// An integer; what 32 bits cannot hold becomes the nearest that they can.
@@ -185,6 +216,13 @@ mod tests {
 
     use super::*;
 
+    fn in_pieces<'a>(writer: &mut Writer, pieces: impl IntoIterator<Item = &'a [u8]>) {
+        let mut cut = Vec::new();
+        writer.begin_string();
+        pieces.into_iter().for_each(|piece| writer.piece(&mut cut, piece));
+        writer.end_string(&cut);
+    }
+
     fn written(write: impl FnOnce(&mut Writer)) -> String {
         let mut writer = Writer::default();
         write(&mut writer);
@@ -243,15 +281,34 @@ mod tests {
             (b"1 < 2 && 3 > 2", "1 &lt; 2 &amp;&amp; 3 &gt; 2"),
         ] {
             let expected = format!("<string>{text}</string>");
-            assert!(written(|w| w.bytes(bytes)).contains(&expected), "{bytes:?}");
+            assert!(written(|w| in_pieces(w, [bytes])).contains(&expected), "{bytes:?}");
         }
     }
 
     proptest! {
         #[test]
+        fn where_text_is_cut_does_not_show(
+            parts in proptest::collection::vec("[a-zé漢\u{10348}<\t]{0,4}", 0..8),
+            spoilt in proptest::option::of((any::<usize>(), any::<u8>())),
+            size in 1..5_usize,
+        ) {
+            let mut bytes = parts.concat().into_bytes();
+            if let Some((at, byte)) = spoilt
+                && !bytes.is_empty()
+            {
+                let length = bytes.len();
+                bytes[at % length] = byte;
+            }
+            let whole = written(|w| in_pieces(w, [&*bytes]));
+            prop_assert_eq!(&written(|w| in_pieces(w, bytes.chunks(size))), &whole);
+            let lossy = String::from_utf8_lossy(&bytes);
+            prop_assert_eq!(&written(|w| w.string(&lossy)), &whole);
+        }
+
+        #[test]
         fn any_bytes_make_a_document_that_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut writer = Writer::default();
-            writer.bytes(&bytes);
+            in_pieces(&mut writer, [&*bytes]);
             let value = &writer.text[HEAD.len()..];
             let body = format!("<c><methodName>m</methodName><params><param>{value}</param></params></c>");
             let call = super::super::decode::method_call(body.as_bytes()).unwrap();

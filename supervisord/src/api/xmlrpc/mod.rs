@@ -9,6 +9,7 @@ mod describe;
 mod dispatch;
 mod encode;
 pub mod fault;
+mod logs;
 pub mod value;
 
 use std::{sync::Arc, time::Duration};
