@@ -7,6 +7,7 @@ pub mod api;
 pub mod args;
 pub mod clock;
 pub mod config;
+pub mod continuity;
 pub mod daemonize;
 pub mod driver;
 pub mod event;

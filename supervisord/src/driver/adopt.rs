@@ -10,10 +10,10 @@ use tracing::{info, warn};
 use super::{Driver, sockets::SocketKey};
 use crate::{
     clock::{Moment, Timeline},
-    config::diff,
+    continuity::heir::{self, Bond},
     journal::record::{Identity, Record},
     output::{LogId, LogSpec},
-    process::{Aftermath, Exit, Memory, Pid},
+    process::{Aftermath, Pid},
     request::Channel,
     supervisor::ProcessId,
 };
@@ -24,7 +24,7 @@ pub(super) struct Adopted {
     /// What is known of it.
     pub(super) record: Record,
     /// Its main process.
-    pub(super) bond: Bond,
+    pub(super) bond: Bond<OwnedFd>,
     /// Reads its stdout.
     pub(super) stdout: Option<OwnedFd>,
     /// Reads its stderr.
@@ -35,40 +35,15 @@ pub(super) struct Adopted {
     pub(super) trailing: Vec<(Channel, OwnedFd)>,
 }
 
-/// How we are connected with a main process.
-#[derive(Debug)]
-pub(super) enum Bond {
-    /// There is none: it is stopped, or waits.
-    None,
-    /// It is our child: its end comes by `waitid`.
-    #[expect(dead_code, reason = "for the upgrade in place, which keeps the daemon's pid")]
-    Ours,
-    /// It is another's child: this handle tells its end.
-    Foreign(OwnedFd),
-    /// It has ended.
-    Ended(Exit),
-}
-
-impl Bond {
-    fn exit(&self) -> Option<Exit> {
-        match self {
-            Self::Ended(exit) => Some(*exit),
-            Self::None | Self::Ours | Self::Foreign(_) => None,
-        }
-    }
-}
-
 impl Driver {
     /// Takes these processes over. Their groups are active and none of them has been started. Those that the active
-    /// groups do not have are the caller's affair. Returns them.
-    pub(super) fn adopt(&mut self, all: Vec<Adopted>, now: Moment) -> Vec<Adopted> {
+    /// groups do not have are left alone.
+    pub(super) fn adopt(&mut self, all: Vec<Adopted>, now: Moment) {
         let timeline = self.timeline;
-        let mut unknown = Vec::new();
         let mut taken = Vec::new();
         for one in all {
-            match self.supervisor.find(&one.record.group, &one.record.name) {
-                Some(id) => taken.push((id, self.adopt_one(id, one, (timeline, now)))),
-                None => unknown.push(one),
+            if let Some(id) = self.supervisor.find(&one.record.group, &one.record.name) {
+                taken.push((id, self.adopt_one(id, one, (timeline, now))));
             }
         }
         self.perform_effects(now);
@@ -80,16 +55,13 @@ impl Driver {
             }
         }
         self.perform_effects(now);
-        unknown
     }
 
     /// Puts one process in its place. Returns whether its child can go on as it is.
     fn adopt_one(&mut self, id: ProcessId, adopted: Adopted, at: (Timeline, Moment)) -> bool {
         let (timeline, now) = at;
         let Adopted { record, bond, stdout, stderr, stdin, trailing } = adopted;
-        let memory = memory_of(&record);
         let ended = bond.exit();
-        let had_child = record.child.is_some();
         let child = record.child.filter(|_| ended.is_none());
         let remains = ended.is_some() && record.child.is_some_and(|child| self.note_orphans(id, child));
         if let Some(unit) = self.units.get_mut(&id) {
@@ -107,12 +79,11 @@ impl Driver {
             self.bind(id, child.identity, bond, now);
         }
         let ended = ended.map(|exit| (exit, Aftermath { remains, diagnosis: None }));
-        self.supervisor.restore(id, &memory, ended, (timeline, now));
-        self.hold_socket(id);
         let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
-        // What a listener and a dead daemon have said to each other last is not known; if it has ended, it did so for
-        // want of a daemon, whatever its exit status.
-        self.settings_of(id) == Some(record.settings) && !(is_listener && had_child)
+        let can_go_on =
+            heir::restore(&mut self.supervisor, id, (&record, ended), is_listener, (timeline, now));
+        self.hold_socket(id);
+        can_go_on
     }
 
     /// A process that does not rest holds the listening socket of its program, if that was taken over.
@@ -206,7 +177,7 @@ impl Driver {
     }
 
     /// Watches the main process of an adopted one, and says that it goes on.
-    fn bind(&mut self, id: ProcessId, identity: Identity, bond: Bond, now: Moment) {
+    fn bind(&mut self, id: ProcessId, identity: Identity, bond: Bond<OwnedFd>, now: Moment) {
         match bond {
             Bond::Foreign(pidfd) => {
                 if let Some(unit) = self.units.get_mut(&id)
@@ -231,44 +202,22 @@ impl Driver {
 
     /// The settings have changed while no daemon ran: as an update would treat it. Likewise a listener.
     fn catch_up(&mut self, id: ProcessId, now: Moment) {
-        let Some(process) = self.supervisor.process(id) else { return };
         let is_listener = self.units.get(&id).is_some_and(|unit| unit.is_listener);
-        let is_up = process.pid().is_some() || process.config().autostart || is_listener;
-        if process.is_wanted() && is_up {
+        if self.supervisor.catch_up(id, is_listener, now) {
             let why = if is_listener { "it is an event listener" } else { "its settings have changed" };
             info!("{}: {why}, so it is restarted", self.name_of(id));
-            self.supervisor.renew(id, now);
-        } else {
-            self.supervisor.resume(id, now);
         }
-    }
-
-    /// The digest of the present settings of a process.
-    pub(super) fn settings_of(&self, id: ProcessId) -> Option<u64> {
-        let process = self.supervisor.process(id)?;
-        let (group, _) = self.supervisor.names(id)?;
-        Some(diff::digest(&self.supervisor.group(group)?.config().kind, process.config()))
     }
 
     /// Hands the ends of foreign processes to the core.
     pub(super) fn reap_foreign(&mut self, now: Moment) {
-        while let Some((pid, exit)) = self.watch.poll_exit() {
-            self.handle_foreign_exit(pid, exit, now);
+        while let Some((identity, exit)) = self.watch.poll_exit() {
+            self.handle_foreign_exit(identity, exit, now);
         }
     }
 
-    /// The handle of a process that is not our child.
-    pub(super) fn foreign(&self, pid: Pid) -> Option<BorrowedFd<'_>> {
-        self.watch.pidfd(pid)
-    }
-}
-
-fn memory_of(record: &Record) -> Memory {
-    Memory {
-        wanted: record.wanted,
-        life: record.life,
-        pid: record.child.map(|child| Pid::from_raw(child.identity.pid)),
-        past: record.past.clone(),
-        leftovers: record.remains.leftovers,
+    /// The handle of the main process of `id`, if that is not our child.
+    pub(super) fn foreign(&self, id: ProcessId) -> Option<BorrowedFd<'_>> {
+        self.watch.pidfd(self.units.get(&id)?.child?.identity)
     }
 }

@@ -1,18 +1,21 @@
 //! What the core wants done: children, signals, news for clients, lines in the log.
 
-use std::{borrow::Cow, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use tracing::{debug, error, info, warn};
 
-use super::{Driver, launch::Captured, sockets::SocketKey, unit::Verdict};
+use super::{
+    Driver,
+    launch::{Captured, Prepared},
+    sockets::SocketKey,
+    unit::Verdict,
+};
 use crate::{
     clock::Moment,
     config::{LogLevel, python},
+    continuity::scribe::Step,
     crit,
-    journal::{
-        Line,
-        record::{Child, Identity, Record},
-    },
+    journal::record::{Child, Identity},
     os::{pipe::OnDaemonDeath, search, signal, watch},
     output::OpenError,
     process::{Effect, Note, Pid, ProcessState},
@@ -20,32 +23,85 @@ use crate::{
     supervisor::ProcessId,
 };
 
+/// What becomes of a spawn of a process that is gone.
+const UNSUPERVISED: &str = "it is not supervised any more";
+
 impl Driver {
     /// Performs everything that the core wants done by now.
     pub(super) fn perform_effects(&mut self, now: Moment) {
-        while let Some((id, effect)) = self.supervisor.poll_effect() {
-            match effect {
-                Effect::Spawn => {
+        if self.journal.as_ref().is_some_and(|journal| journal.wants_rewrite(now)) {
+            self.scribe.begin_anew();
+        }
+        while let Some(step) = self.scribe.poll_step(&mut self.supervisor) {
+            match step {
+                Step::WriteAll => self.rewrite_journal(now),
+                Step::AnnounceEnd => self.announce_end(now),
+                Step::Prepare(id) => self.prepare_child(id, now),
+                Step::Announce(id, pipes) => self.announce(id, pipes, now),
+                Step::Spawn(id) => {
                     self.spawn(id, now);
                     if self.keep.has_much_to_tell() {
-                        self.remember(now);
+                        while let Some(id) = self.scribe.poll_unsaid(&mut self.supervisor) {
+                            self.remember(id, now);
+                        }
                         self.tell_keeper(now);
                     }
                 }
-                Effect::Signal { pid, signal, group } => self.send_signal(id, pid, signal.0, group, now),
-                Effect::EndLeftovers { signal } => {
-                    self.family.signal(id, signal);
-                    self.check_leftovers_of(id, now);
-                }
-                Effect::Changed { to, .. } => {
-                    self.raise_change(id, &effect, now);
-                    self.publish(id, to, now);
-                }
-                Effect::Note(note) => self.say(id, &note, now),
+                Step::Perform(id, effect) => self.perform(id, effect, now),
+                Step::Write(id) => self.remember(id, now),
             }
         }
-        self.remember(now);
         self.tell_keeper(now);
+    }
+
+    fn perform(&mut self, id: ProcessId, effect: Effect, now: Moment) {
+        match effect {
+            // The scribe takes it apart.
+            Effect::Spawn => {}
+            Effect::Signal { pid, signal, group } => self.send_signal(id, pid, signal.0, group, now),
+            Effect::EndLeftovers { signal } => {
+                self.family.signal(id, signal);
+                self.check_leftovers_of(id, now);
+            }
+            Effect::Changed { to, .. } => {
+                self.raise_change(id, &effect, now);
+                self.publish(id, to, now);
+            }
+            Effect::Note(note) => self.say(id, &note, now),
+        }
+    }
+
+    /// Makes what a child needs.
+    fn prepare_child(&mut self, id: ProcessId, now: Moment) {
+        match self.preparations(id) {
+            Ok(prepared) => {
+                self.scribe.handle_prepared(id, prepared.pipes);
+                self.prepared = Some(prepared);
+            }
+            Err(problem) => self.supervisor.handle_spawn_failed(id, problem, now),
+        }
+    }
+
+    /// What a child needs. An error is said in words for `status`.
+    fn preparations(&mut self, id: ProcessId) -> Result<Prepared, String> {
+        let (Some(process), Some((group, _)), Some(unit)) =
+            (self.supervisor.process(id), self.supervisor.names(id), self.units.get(&id))
+        else {
+            return Err(UNSUPERVISED.to_owned());
+        };
+        let config = process.config();
+        self.launcher.check_room(config).map_err(|error| error.to_string())?;
+        for log in unit.logs() {
+            self.output.open(log).map_err(|error| log_error(&config.name, &error))?;
+        }
+        let on_daemon_death = if unit.is_listener { OnDaemonDeath::EndOfFile } else { OnDaemonDeath::Keep };
+        if let Some(fastcgi) = &config.fastcgi {
+            let key = SocketKey::new(&config.program, fastcgi);
+            self.sockets.open(id, &key, fastcgi).map_err(|error| error.to_string())?;
+        }
+        let (stdout, stderr) = (unit.stdout.is_some(), unit.stderr.is_some());
+        let captured = Captured { stdout, stderr, on_daemon_death };
+        self.launcher.prepare(group, config, captured).map_err(|error| error.to_string())
     }
 
     fn spawn(&mut self, id: ProcessId, now: Moment) {
@@ -58,36 +114,18 @@ impl Driver {
         }
     }
 
-    /// Makes a child with its pipes attached to its logs; its pid and handle. An error is said in words for `status`.
+    /// Makes the child that was prepared, with its pipes attached to its logs; its pid and handle. An error is said in
+    /// words for `status`.
     fn launch(&mut self, id: ProcessId, now: Moment) -> Result<(Pid, Option<OwnedFd>), String> {
-        let intent = self.record_of(id);
-        let (Some(process), Some((group, _)), Some(unit)) =
-            (self.supervisor.process(id), self.supervisor.names(id), self.units.get_mut(&id))
+        let (Some(prepared), Some(process), Some(unit)) =
+            (self.prepared.take(), self.supervisor.process(id), self.units.get_mut(&id))
         else {
-            return Err("it is not supervised any more".to_owned());
+            return Err(UNSUPERVISED.to_owned());
         };
-        self.launcher.check_room(process.config()).map_err(|error| error.to_string())?;
-        for log in unit.logs() {
-            self.output.open(log).map_err(|error| log_error(&process.config().name, &error))?;
-        }
-        let on_daemon_death = if unit.is_listener { OnDaemonDeath::EndOfFile } else { OnDaemonDeath::Keep };
-        let config = process.config();
-        let socket = config
-            .fastcgi
-            .as_ref()
-            .map(|fastcgi| self.sockets.open(id, &SocketKey::new(&config.program, fastcgi), fastcgi));
-        let socket = socket.transpose().map_err(|error| error.to_string())?;
-        let (stdout, stderr) = (unit.stdout.is_some(), unit.stderr.is_some());
-        let captured = Captured { socket, stdout, stderr, on_daemon_death };
-        let journal = &mut self.journal;
-        let write_down = |pipes| {
-            if let (Some(journal), Some(record)) = (journal, intent) {
-                let record = Record { intent: Some(pipes), ..record };
-                // A failure is told when what follows is written down.
-                let _ = journal.append(&Line::Process(Cow::Owned(record)), now);
-            }
-        };
-        let launched = match self.launcher.launch(group, process.config(), captured, write_down) {
+        let fastcgi = process.config().fastcgi.as_ref();
+        let key = fastcgi.map(|fastcgi| SocketKey::new(&process.config().program, fastcgi));
+        let socket = key.and_then(|key| self.sockets.socket(&key));
+        let launched = match self.launcher.launch(process.config(), prepared, socket) {
             Ok(launched) => launched,
             Err(failed) => {
                 let log = if process.config().redirect_stderr { unit.stdout } else { unit.stderr };
@@ -132,7 +170,7 @@ impl Driver {
     }
 
     fn send_signal(&mut self, id: ProcessId, pid: Pid, number: i32, group: bool, now: Moment) {
-        let sent = match (self.foreign(pid), group) {
+        let sent = match (self.foreign(id), group) {
             (Some(pidfd), true) => watch::kill_group(pid, pidfd, number),
             (Some(pidfd), false) => signal::kill_pidfd(pidfd, number),
             (None, true) => signal::kill_group(pid, number),

@@ -5,14 +5,10 @@ use std::{collections::BTreeMap, os::fd::OwnedFd};
 
 use tracing::{info, warn};
 
-use super::{
-    Driver,
-    adopt::{Adopted, Bond},
-    keep::Keeper,
-    sockets::SocketKey,
-};
+use super::{Driver, adopt::Adopted, keep::Keeper, sockets::SocketKey};
 use crate::{
     clock::Moment,
+    continuity::heir::Bond,
     journal::{
         Snapshot,
         record::{Child, FORMAT, Header, Pipes, Record, Remains},

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::{Driver, family};
+use super::{Driver, family, unit::Unit};
 use crate::{
     clock::Moment,
     config::{KillMode, shlex},
-    journal::record::Child,
+    journal::record::{Child, Identity},
     os::{reap, search, watch},
     output::StreamId,
     process::{Aftermath, Exit, Pid, Process, ProcessState, advice},
@@ -26,37 +26,45 @@ const MANY: usize = 100;
 /// crashes must not become dearer by it.
 const STRAYS_PAUSE: Duration = Duration::from_millis(20);
 
+/// A child that was reaped.
+struct Ended {
+    /// Whose main process it was, if it was one.
+    id: Option<ProcessId>,
+    pid: Pid,
+    exit: Exit,
+}
+
 impl Driver {
     /// Reaps a bounded number of children. Leftovers are looked for once for all of them.
     pub(super) fn reap(&mut self, now: Moment) {
         let mut exits = Vec::new();
         let mut restarts = 0;
         self.more_exits = false;
-        while let Some(exit) = reap::next() {
-            let process = self.supervisor.owner(exit.0).and_then(|id| self.supervisor.process(id));
+        while let Some((pid, exit)) = reap::next() {
+            let id = self.supervisor.handle_reaped(pid);
+            let process = id.and_then(|id| self.supervisor.process(id));
             if process.is_some_and(|process| process.state() != ProcessState::Stopping) {
                 restarts += 1;
             }
-            exits.push(exit);
+            exits.push(Ended { id, pid, exit });
             self.more_exits = exits.len() == EXITS_AT_ONCE || restarts == RESTARTS_AT_ONCE;
             if self.more_exits {
                 break;
             }
         }
-        for (pid, _) in &exits {
-            if let Some(id) = self.supervisor.owner(*pid) {
-                let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
+        for Ended { id, pid, .. } in &exits {
+            if let Some(id) = id {
+                let killmode = self.supervisor.process(*id).map(|process| process.config().killmode);
                 if killmode != Some(KillMode::Process) {
-                    self.family.note_group(id, *pid);
+                    self.family.note_group(*id, *pid);
                 }
             }
         }
-        let owners: Vec<ProcessId> =
-            exits.iter().filter_map(|(pid, _)| self.supervisor.owner(*pid)).collect();
+        let owners: Vec<ProcessId> = exits.iter().filter_map(|ended| ended.id).collect();
         let mut diagnoses = self.look_for_strays(&exits, now);
         let mut is_family_changed = false;
-        for (pid, exit) in exits {
-            if let Some(id) = self.supervisor.owner(pid) {
+        for Ended { id, pid, exit } in exits {
+            if let Some(id) = id {
                 let diagnosis = diagnoses.remove(&id);
                 self.handle_exit(id, pid, exit, diagnosis, now);
             } else if !self.handle_check_ended(pid, exit, now) && !self.handle_keeper_ended(pid, now) {
@@ -91,23 +99,24 @@ impl Driver {
     /// its predecessor. Returns which programs put themselves into the background, and what to do about it.
     ///
     /// After a crash this is done at most once in [`STRAYS_PAUSE`].
-    fn look_for_strays(&mut self, exits: &[(Pid, Exit)], now: Moment) -> BTreeMap<ProcessId, String> {
-        let is_certain = |(pid, exit): &(Pid, Exit)| {
-            let process = self.supervisor.owner(*pid).and_then(|id| self.supervisor.process(id));
-            process.is_some_and(|process| *exit == Exit::Code(0) || process.state() == ProcessState::Stopping)
+    fn look_for_strays(&mut self, exits: &[Ended], now: Moment) -> BTreeMap<ProcessId, String> {
+        let is_certain = |ended: &Ended| {
+            let process = ended.id.and_then(|id| self.supervisor.process(id));
+            let is_stopping = |process: &Process| process.state() == ProcessState::Stopping;
+            process.is_some_and(|process| ended.exit == Exit::Code(0) || is_stopping(process))
         };
         let mut diagnoses = BTreeMap::new();
-        let is_ours = |(pid, _): &(Pid, Exit)| self.supervisor.owner(*pid).is_some();
+        let is_ours = |ended: &Ended| ended.id.is_some();
         let is_too_soon = now.mono < self.next_look_for_strays;
         let is_late = is_too_soon || self.units.len() > MANY;
         if !exits.iter().any(is_certain) && (is_late || !exits.iter().any(is_ours)) {
             return diagnoses;
         }
         self.next_look_for_strays = now.deadline(STRAYS_PAUSE);
-        let suspects: Vec<_> = exits.iter().filter_map(|(pid, _)| self.supervisor.owner(*pid)).collect();
+        let suspects: Vec<_> = exits.iter().filter_map(|ended| ended.id).collect();
         let found = self.family.find_strays(&self.supervisor, &suspects);
-        for (pid, exit) in exits {
-            let Some(id) = self.supervisor.owner(*pid).filter(|_| *exit == Exit::Code(0)) else { continue };
+        for Ended { id, exit, .. } in exits {
+            let Some(id) = id.filter(|_| *exit == Exit::Code(0)) else { continue };
             let state = self.supervisor.process(id).map(Process::state);
             let stray = found.iter().find(|(owner, _)| *owner == id).map(|(_, stray)| *stray);
             let Some(stray) = stray.filter(|_| state != Some(ProcessState::Stopping)) else { continue };
@@ -135,8 +144,13 @@ impl Driver {
     }
 
     /// A process that is not our child has ended.
-    pub(super) fn handle_foreign_exit(&mut self, pid: Pid, exit: Exit, now: Moment) {
-        let Some(id) = self.supervisor.owner(pid) else { return self.check_leftovers(now) };
+    pub(super) fn handle_foreign_exit(&mut self, identity: Identity, exit: Exit, now: Moment) {
+        // Not by its pid: a child of ours may have that by now.
+        let is_its = |unit: &Unit| unit.child.is_some_and(|child| child.identity == identity);
+        let Some(id) = self.units.iter().find(|(_, unit)| is_its(unit)).map(|(id, _)| *id) else {
+            return self.check_leftovers(now);
+        };
+        let pid = Pid::from_raw(identity.pid);
         self.note_foreign_group(id, pid);
         self.handle_exit(id, pid, exit, None, now);
     }
@@ -183,7 +197,7 @@ impl Driver {
         self.end_listener(id);
         self.release_sources(id);
         let remains = !self.family.is_gone(id);
-        self.supervisor.handle_exit(pid, exit, Aftermath { remains, diagnosis }, now);
+        self.supervisor.handle_exit(id, exit, Aftermath { remains, diagnosis }, now);
         self.perform_effects(now);
         // After the replacement has been spawned: it does not wait for this, and finds the log still open.
         for stream in streams {

@@ -112,7 +112,6 @@ impl Driver {
             streams: Vec::new(),
             trailing: Vec::new(),
             child: None,
-            remembered: 0,
             stdin: None,
             advice: Vec::new(),
             changed: *self.generation.borrow(),
@@ -279,8 +278,6 @@ impl Driver {
         }
         self.events.pools.remove(name);
         self.raise(Event::GroupRemoved(name.to_owned()), now);
-        // Names are not at hand any more: all that is left is written down anew.
-        self.forget_in_journal();
         self.generation.send_modify(|generation| *generation += 1);
         Ok(())
     }
@@ -324,8 +321,6 @@ impl Driver {
         self.next_waiting_line = None;
         self.lives.send_replace(());
         self.supervisor.begin_anew();
-        // What ran in the life before this is no reason to start anything after a crash.
-        self.forget_in_journal();
         self.events.pools.clear();
         if let Err(error) = self.log.reconfigure(&config.daemon) {
             error!("{error}");

@@ -95,7 +95,7 @@ impl Driver {
         let (group, name) = self.supervisor.names(id)?;
         let memory = process.memory(timeline);
         let (groups, strays) = self.family.remains_of(id);
-        let pidfd = memory.pid.and_then(|pid| self.watch.pidfd(pid)).map(|pidfd| inherited.add(pidfd));
+        let pidfd = self.foreign(id).map(|pidfd| inherited.add(pidfd));
         Some(Carried {
             group: group.to_owned(),
             name: name.to_owned(),
@@ -195,8 +195,6 @@ impl Driver {
         let programs = &mut handover.state.programs;
         self.events.pools.resume(std::mem::take(&mut programs.pools), programs.next_serial);
         self.say_who_went_before(&handover, resumed.len());
-        // The journal is written anew, by this image and perhaps elsewhere.
-        self.forget_in_journal();
         drop(handover);
         // Children that ended while no image waited are still there to be waited for.
         self.reap(now);
@@ -282,7 +280,6 @@ impl Driver {
             streams,
             trailing,
             child: carried.child.filter(|_| memory.pid.is_some()),
-            remembered: 0,
             stdin,
             advice: carried.advice,
             changed: *self.generation.borrow(),

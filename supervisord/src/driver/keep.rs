@@ -375,7 +375,7 @@ impl Driver {
         let Some(unit) = self.units.get(&id).filter(is_it) else { return };
         let pidfd = pidfd
             .map(AsFd::as_fd)
-            .or_else(|| self.watch.pidfd(Pid::from_raw(identity.pid)))
+            .or_else(|| self.watch.pidfd(identity))
             .map(Fd::Lent)
             // An error would be one of descriptors: then its exit is not known after a crash.
             .or_else(|| watch::open(identity).ok().flatten().map(Fd::Ours));

@@ -19,7 +19,7 @@ use crate::{
     keeper,
     os::{
         limits, passing,
-        pipe::{self, OnDaemonDeath, OutputPipe},
+        pipe::{self, InputPipe, OnDaemonDeath, OutputPipe},
         spawn::{self, Identity, OpenFiles, SpawnFailure, SpawnPlan, Spawner, Subject},
         users,
     },
@@ -71,11 +71,23 @@ impl<E: Into<LaunchError>> From<E> for Failed {
     }
 }
 
-/// Which outputs to capture, what to have for an input, and how that ends.
+/// What a child needs, made and not used yet.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its pipes.
+    pub(super) pipes: Pipes,
+    command: command::Command,
+    environment: Vec<CString>,
+    directory: Option<CString>,
+    identity: Option<Identity>,
+    stdin: Option<InputPipe>,
+    stdout: Option<OutputPipe>,
+    stderr: Option<OutputPipe>,
+}
+
+/// Which outputs to capture, and how the input ends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Captured<'fd> {
-    /// The listening socket that is its stdin instead of a pipe.
-    pub(super) socket: Option<BorrowedFd<'fd>>,
+pub(super) struct Captured {
     /// Standard output.
     pub(super) stdout: bool,
     /// Standard error.
@@ -246,14 +258,13 @@ impl Launcher {
         limits::has_room_for_program(&self.null).then_some(()).ok_or_else(too_many)
     }
 
-    /// Makes a child. `write_down` is called when nothing but the spawn itself is left to be done.
-    pub(super) fn launch(
-        &mut self,
+    /// Makes everything that a child needs. Its stdin is a pipe unless it serves a socket.
+    pub(super) fn prepare(
+        &self,
         group: &str,
         config: &ProgramConfig,
-        captured: Captured<'_>,
-        write_down: impl FnOnce(Pipes),
-    ) -> Result<Launched, Failed> {
+        captured: Captured,
+    ) -> Result<Prepared, LaunchError> {
         let command = command::find(config, self.path.as_deref())?;
         let name = python::repr(&config.name);
         let pipe_error = |error: io::Error| match error.raw_os_error() {
@@ -261,31 +272,50 @@ impl Launcher {
             _ => LaunchError::Pipe { name: name.clone(), error },
         };
         let owner = config.user.as_ref().map(|user| user.uid);
-        let stdin = match captured.socket {
-            Some(_) => None,
-            None => Some(pipe::input_pipe(owner, captured.on_daemon_death).map_err(pipe_error)?),
-        };
-        let stdin_fd = stdin.as_ref().map(|pipe| pipe.child.as_fd()).or(captured.socket);
+        let input = || pipe::input_pipe(owner, captured.on_daemon_death).map_err(pipe_error);
         let output = |wanted: bool| wanted.then(|| pipe::output_pipe(owner)).transpose().map_err(pipe_error);
+        let stdin = config.fastcgi.is_none().then(input).transpose()?;
         let stdout = output(captured.stdout)?;
         let stderr = output(captured.stderr && !config.redirect_stderr)?;
-        let stdout_fd = stdout.as_ref().map_or(self.null.as_fd(), |pipe| pipe.child.as_fd());
-        let stderr_fd = match &stderr {
-            Some(pipe) => pipe.child.as_fd(),
-            None if config.redirect_stderr => stdout_fd,
-            None => self.null.as_fd(),
-        };
-        let environment = self.environment_for(group, config)?;
-        let descriptors = [stdin_fd.unwrap_or(self.null.as_fd()), stdout_fd, stderr_fd];
-        let plan =
-            SpawnPlan { open_files: self.open_files, ..plan(config, command, environment, descriptors)? };
         let id = |pipe: &OwnedFd| pipe::id_of(pipe);
         let pipes = Pipes {
             stdin: stdin.as_ref().and_then(|pipe| id(&pipe.write)),
             stdout: stdout.as_ref().and_then(|pipe| id(&pipe.read)),
             stderr: stderr.as_ref().and_then(|pipe| id(&pipe.read)),
         };
-        write_down(pipes);
+        let environment = self.environment_for(group, config)?;
+        let directory = config.directory.as_deref().map(path_text).transpose()?;
+        let identity = config.user.as_ref().map(identity).transpose()?;
+        Ok(Prepared { pipes, command, environment, directory, identity, stdin, stdout, stderr })
+    }
+
+    /// Makes a child of what was prepared. `socket` is the listening socket that is its stdin instead of a pipe.
+    pub(super) fn launch(
+        &mut self,
+        config: &ProgramConfig,
+        prepared: Prepared,
+        socket: Option<BorrowedFd<'_>>,
+    ) -> Result<Launched, Failed> {
+        let Prepared { pipes, command, environment, directory, identity, stdin, stdout, stderr } = prepared;
+        let stdin_fd = stdin.as_ref().map(|pipe| pipe.child.as_fd()).or(socket);
+        let stdout_fd = stdout.as_ref().map_or(self.null.as_fd(), |pipe| pipe.child.as_fd());
+        let stderr_fd = match &stderr {
+            Some(pipe) => pipe.child.as_fd(),
+            None if config.redirect_stderr => stdout_fd,
+            None => self.null.as_fd(),
+        };
+        let plan = SpawnPlan {
+            executable: command.executable,
+            argv: command.argv,
+            envp: environment,
+            directory,
+            umask: config.umask,
+            open_files: self.open_files,
+            identity,
+            stdin: stdin_fd.unwrap_or(self.null.as_fd()),
+            stdout: stdout_fd,
+            stderr: stderr_fd,
+        };
         let child = match self.spawner.spawn(&plan) {
             Ok(child) => child,
             Err(failure) => {
@@ -334,27 +364,6 @@ fn leave_word(pipe: OutputPipe, error: &LaunchError) -> Option<OwnedFd> {
     // An empty pipe has room for two lines.
     pipe::write_whole(&pipe.child, text.as_bytes()).ok()?;
     Some(pipe.read)
-}
-
-fn plan<'fd>(
-    config: &ProgramConfig,
-    command: command::Command,
-    envp: Vec<CString>,
-    [stdin, stdout, stderr]: [BorrowedFd<'fd>; 3],
-) -> Result<SpawnPlan<'fd>, LaunchError> {
-    let directory = config.directory.as_deref().map(path_text).transpose()?;
-    Ok(SpawnPlan {
-        executable: command.executable,
-        argv: command.argv,
-        envp,
-        directory,
-        umask: config.umask,
-        open_files: None,
-        identity: config.user.as_ref().map(identity).transpose()?,
-        stdin,
-        stdout,
-        stderr,
-    })
 }
 
 fn path_text(path: &Path) -> Result<CString, LaunchError> {

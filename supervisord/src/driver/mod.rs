@@ -43,7 +43,7 @@ use events::Events;
 use family::Family;
 use jiff::tz::TimeZone;
 use keep::Keep;
-use launch::Launcher;
+use launch::{Launcher, Prepared};
 use operations::Operations;
 use requests::LastListing;
 use sockets::Sockets;
@@ -63,6 +63,7 @@ use crate::{
         Config, Reload,
         load::{Inputs, Overrides},
     },
+    continuity::scribe::Scribe,
     daemonize::Pidfile,
     event::Event,
     handover::{Handover, Origin},
@@ -128,6 +129,9 @@ struct Driver {
     watch: Watch,
     /// Where all is written down that the next daemon must know, if that is possible.
     journal: Option<Journal>,
+    scribe: Scribe,
+    /// A child that is about to be made.
+    prepared: Option<Prepared>,
     /// Why it is not, if so.
     no_journal: Option<String>,
     boot: String,
@@ -277,6 +281,8 @@ impl Driver {
             family: Family::default(),
             watch,
             journal: start.journal.journal,
+            scribe: Scribe::default(),
+            prepared: None,
             no_journal: start.journal.problem,
             boot: start.journal.boot,
             timeline: clock::timeline(),
@@ -483,7 +489,6 @@ impl Driver {
         self.reload = None;
         self.raise_stopping(now);
         self.supervisor.begin_shutdown(Mode::ShuttingDown, now);
-        self.announce_end(now);
         self.next_waiting_line.get_or_insert(now.mono);
     }
 

@@ -25,6 +25,19 @@ struct Targets {
     unmatched: Vec<(String, Reason)>,
 }
 
+/// What a stop is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// Itself.
+    Stop,
+    /// Itself; nobody waits for its end.
+    StopLater,
+    /// The start that follows.
+    Restart,
+    /// Other settings, under which goes on what was to run.
+    Update,
+}
+
 impl Driver {
     pub(super) fn handle_operate(
         &mut self,
@@ -55,12 +68,10 @@ impl Driver {
         }
         match operate.verb {
             Verb::Start => self.start_all(operation, &targets, operate.wait, now),
-            Verb::Stop => self.stop_all(operation, &targets, operate.wait, now),
+            Verb::Stop if operate.wait => self.stop_all(operation, &targets, Aim::Stop, now),
+            Verb::Stop => self.stop_all(operation, &targets, Aim::StopLater, now),
             Verb::Restart => {
-                self.stop_all(operation, &targets, true, now);
-                for id in targets.named.iter().chain(&targets.gathered) {
-                    self.supervisor.want(*id, now);
-                }
+                self.stop_all(operation, &targets, Aim::Restart, now);
             }
             Verb::Signal(signal) => {
                 let is_signallable =
@@ -145,19 +156,27 @@ impl Driver {
         }
     }
 
-    fn stop_all(&mut self, operation: OperationId, targets: &Targets, wait: bool, now: Moment) {
+    fn stop_all(&mut self, operation: OperationId, targets: &Targets, aim: Aim, now: Moment) {
         let needs_stop =
             |id: &ProcessId| self.process_is(*id, |process| !process.is_at_rest() || process.has_leftovers());
         let gathered: Vec<_> = targets.gathered.iter().copied().filter(needs_stop).collect();
         // Highest priority number first, as Supervisor's documentation says.
         let gathered = self.supervisor.in_start_order(&gathered).into_iter().rev();
         for id in targets.named.iter().copied().chain(gathered) {
-            if wait {
+            if aim != Aim::StopLater {
                 self.operations.wait(operation, id, Goal::Stopped);
             }
-            match self.supervisor.stop(id, now) {
-                Ok(()) if wait => tracing::info!("waiting for {} to stop", self.name_of(id)),
-                Ok(()) => self.report_outcome(operation, id, Ok(())),
+            let asked = match aim {
+                Aim::Stop | Aim::StopLater => self.supervisor.stop(id, now),
+                Aim::Restart => self.supervisor.stop_for_start(id, now),
+                Aim::Update if self.process_is(id, crate::process::Process::is_to_run) => {
+                    self.supervisor.stop_for_start(id, now)
+                }
+                Aim::Update => self.supervisor.stop(id, now),
+            };
+            match asked {
+                Ok(()) if aim == Aim::StopLater => self.report_outcome(operation, id, Ok(())),
+                Ok(()) => tracing::info!("waiting for {} to stop", self.name_of(id)),
                 Err(denied) => {
                     self.operations.forget(operation, id);
                     self.report_outcome(operation, id, Err(denied));
@@ -177,7 +196,7 @@ impl Driver {
             return answer(reply, Err(refusal));
         }
         let ids = self.supervisor.group(group).map(|group| group.processes().to_vec()).unwrap_or_default();
-        let results = self.stop_and_wait(ids, now);
+        let results = self.stop_and_wait(ids, Aim::Stop, now);
         answer(reply, Ok(results));
     }
 
@@ -185,6 +204,7 @@ impl Driver {
     pub(super) fn stop_and_wait(
         &mut self,
         ids: Vec<ProcessId>,
+        aim: Aim,
         now: Moment,
     ) -> mpsc::Receiver<ProcessResult> {
         let (operation, results) = self.operations.begin(ids.len(), Phase::Whole, Vec::new());
@@ -195,7 +215,7 @@ impl Driver {
             self.operations.wait(operation, id, Goal::Stopped);
         }
         let targets = Targets { gathered, ..Targets::default() };
-        self.stop_all(operation, &targets, true, now);
+        self.stop_all(operation, &targets, aim, now);
         self.perform_effects(now);
         self.operations.release(operation);
         self.finish_operation(operation, now);

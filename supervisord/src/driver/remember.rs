@@ -1,9 +1,6 @@
-//! What is written into the journal, and when: after every change of a process, and before every spawn.
+//! Writing the journal. What is written into it and when is decided by [`Scribe`](crate::continuity::scribe::Scribe).
 
-use std::{
-    borrow::Cow,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-};
+use std::borrow::Cow;
 
 use nix::unistd::Pid;
 use tracing::{info, warn};
@@ -11,43 +8,37 @@ use tracing::{info, warn};
 use super::{Driver, unit::Unit};
 use crate::{
     clock::Moment,
+    continuity::scribe::{self, Belongings},
     journal::{
         Line,
-        file::Outcome,
-        record::{FORMAT, Header, Identity, Manner, PipeId, Record, Remains},
+        condition::Outcome,
+        record::{FORMAT, Header, Identity, PipeId, Pipes, Record},
     },
     os::{pipe, search},
     supervisor::{Mode, ProcessId},
 };
 
 impl Driver {
-    /// Writes down what has become of processes since the last time.
-    pub(super) fn remember(&mut self, now: Moment) {
-        let mut touched = self.supervisor.take_touched();
-        let Some(journal) = &self.journal else { return };
-        if journal.wants_rewrite(now) {
-            return self.rewrite_journal(now);
-        }
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched {
-            let Some(record) = self.record_of(id) else { continue };
-            let hash = hash_of(&record);
-            let Some(unit) = self.units.get_mut(&id) else { continue };
-            if std::mem::replace(&mut unit.remembered, hash) != hash {
-                self.write_down(&Line::Process(Cow::Owned(record)), now);
-            }
+    /// Writes down what has become of a process.
+    pub(super) fn remember(&mut self, id: ProcessId, now: Moment) {
+        if self.journal.is_some()
+            && let Some(record) = self.record_of(id)
+            && self.scribe.handle_written(id, &record)
+        {
+            self.write_down(&Line::Process(Cow::Owned(record)), now);
         }
     }
 
-    /// Processes are not supervised any more: with the next change the journal is written anew without them.
-    pub(super) fn forget_in_journal(&mut self) {
-        if let Some(journal) = &mut self.journal {
-            journal.invalidate();
+    /// Writes down that a child with these pipes is about to exist.
+    pub(super) fn announce(&mut self, id: ProcessId, pipes: Pipes, now: Moment) {
+        if self.journal.is_some()
+            && let Some(record) = self.record_of(id)
+        {
+            self.write_down(&Line::Process(Cow::Owned(Record { intent: Some(pipes), ..record })), now);
         }
     }
 
-    /// Everything is about to be stopped: what is at rest afterwards is so for no reason of its own.
+    /// Writes down that all is about to be stopped.
     pub(super) fn announce_end(&mut self, now: Moment) {
         let header = self.header(true);
         self.write_down(&Line::Header(Cow::Owned(header)), now);
@@ -70,34 +61,14 @@ impl Driver {
         })
     }
 
-    /// All that is to be remembered of a process.
-    pub(super) fn record_of(&self, id: ProcessId) -> Option<Record> {
-        let process = self.supervisor.process(id)?;
-        let (group, name) = self.supervisor.names(id)?;
+    fn record_of(&self, id: ProcessId) -> Option<Record> {
         let unit = self.units.get(&id)?;
-        let memory = process.memory(self.timeline);
-        let config = process.config();
         let path = |log| self.output.path(log).map(std::path::Path::to_path_buf);
         let (groups, strays) = self.family.remains_of(id);
+        let logs = [unit.stdout.and_then(path), unit.stderr.and_then(path)];
         let outputs = self.outputs_of(unit);
-        Some(Record {
-            group: group.to_owned(),
-            name: name.to_owned(),
-            settings: self.settings_of(id)?,
-            wanted: memory.wanted,
-            life: memory.life,
-            child: unit.child.filter(|_| memory.pid.is_some()),
-            intent: None,
-            past: memory.past,
-            manner: Manner {
-                signal: config.stopsignal.0,
-                wait: config.stopwaitsecs.as_secs(),
-                stop_group: config.stopasgroup,
-                kill_group: config.killasgroup,
-            },
-            logs: [unit.stdout.and_then(path), unit.stderr.and_then(path)],
-            remains: Remains { leftovers: memory.leftovers, groups, strays, outputs },
-        })
+        let belongings = Belongings { child: unit.child, logs, groups, strays, outputs };
+        scribe::record_of(&self.supervisor, id, belongings, self.timeline)
     }
 
     /// The pipes of dead children that have not ended.
@@ -116,15 +87,17 @@ impl Driver {
         self.write_down(&Line::Header(Cow::Owned(header)), now);
     }
 
-    fn rewrite_journal(&mut self, now: Moment) {
+    /// Writes the whole journal anew.
+    pub(super) fn rewrite_journal(&mut self, now: Moment) {
+        if self.journal.is_none() {
+            return;
+        }
         let header = self.header(self.supervisor.mode() == Mode::ShuttingDown);
         let ids = self.supervisor.in_name_order();
         let records: Vec<(ProcessId, Record)> =
             ids.into_iter().filter_map(|id| Some((id, self.record_of(id)?))).collect();
         for (id, record) in &records {
-            if let Some(unit) = self.units.get_mut(id) {
-                unit.remembered = hash_of(record);
-            }
+            self.scribe.handle_written(*id, record);
         }
         let Some(journal) = &mut self.journal else { return };
         let lines = records.iter().map(|(_, record)| Line::Process(Cow::Borrowed(record)));
@@ -155,10 +128,4 @@ impl Driver {
         let keepers = self.keep.identities();
         Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed, keepers }
     }
-}
-
-fn hash_of(record: &Record) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    record.hash(&mut hasher);
-    hasher.finish()
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tracing::error;
 
-use super::{Driver, sockets::SocketKey};
+use super::{Driver, operate::Aim, sockets::SocketKey};
 use crate::{
     clock::Moment,
     config::{GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff::ProcessChange},
@@ -24,10 +24,7 @@ impl Driver {
         let to_go_on: Vec<ProcessId> = ids.iter().copied().filter(|id| is_to_go_on(*id)).collect();
         let names = to_go_on.iter().map(|id| self.name_of(*id)).collect();
         self.updating.insert(group.to_owned());
-        let stops = self.stop_and_wait(ids, now);
-        for id in to_go_on {
-            self.supervisor.want(id, now);
-        }
+        let stops = self.stop_and_wait(ids, Aim::Update, now);
         Ok(Outdated { stops, to_restart: names })
     }
 
@@ -95,8 +92,7 @@ impl Driver {
     fn resettle(&mut self, replaced: &Replaced) {
         let id = replaced.id;
         if replaced.change == ProcessChange::Removed {
-            self.forget_unit(id);
-            return self.forget_in_journal();
+            return self.forget_unit(id);
         }
         let Some(after) = self.supervisor.process(id).map(|process| Arc::clone(process.config())) else {
             return;

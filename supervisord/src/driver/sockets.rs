@@ -68,7 +68,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// The socket for a child of `id`, made if nobody holds it yet. From now on `id` holds it and no other.
+    /// Makes the socket for a child of `id` if nobody holds it yet. From now on `id` holds it and no other.
     ///
     /// # Errors
     /// Why it cannot be made.
@@ -77,14 +77,19 @@ impl Sockets {
         id: ProcessId,
         key: &SocketKey,
         config: &FastCgi,
-    ) -> Result<BorrowedFd<'_>, SocketError> {
+    ) -> Result<(), SocketError> {
         self.release_but(id, Some(key));
         if !self.open.contains_key(key) {
             self.adopt(key.clone(), make(key, config)?);
         }
         let held = self.open.get_mut(key).expect("it has just been made or was there");
         held.holders.insert(id);
-        Ok(held.socket.as_fd())
+        Ok(())
+    }
+
+    /// An open socket.
+    pub(super) fn socket(&self, key: &SocketKey) -> Option<BorrowedFd<'_>> {
+        self.open.get(key).map(|held| held.socket.as_fd())
     }
 
     /// Takes over an open socket that nobody holds yet; see [`Sockets::hold`].

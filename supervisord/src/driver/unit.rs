@@ -32,8 +32,6 @@ pub(super) struct Unit {
     pub(super) trailing: Vec<StreamId>,
     /// Who the present child is.
     pub(super) child: Option<Child>,
-    /// Hash of what the journal says of it.
-    pub(super) remembered: u64,
     /// Writes to the stdin of the present child.
     pub(super) stdin: Option<OwnedFd>,
     /// What an administrator should know, until the next start that succeeds.

@@ -8,21 +8,21 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Alien, Line, Snapshot, encode, replay};
+use super::{
+    Alien, Line, Snapshot,
+    condition::{Condition, Outcome},
+    encode, replay,
+};
 use crate::clock::Moment;
 
 /// Name of the journal in the runtime directory, and of the file that becomes one.
 const NAME: &str = "journal";
 const NEW_NAME: &str = "journal.new";
-/// Bytes beyond which a journal is written anew if it has at least doubled.
-const COMPACT_AT: u64 = 256 << 10;
-/// Time between attempts to write a journal that cannot be written.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// Why there is no journal.
 #[derive(Debug, thiserror::Error)]
@@ -54,36 +54,11 @@ pub struct Journal {
     directory: PathBuf,
     /// Holds the lock; whoever has it may write.
     lock: File,
-    state: State,
+    /// While something was written that can be appended to.
+    file: Option<File>,
+    condition: Condition,
     /// A line on its way to the file.
     buffer: Vec<u8>,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Nothing has been written yet, or it is time to begin anew.
-    Unwritten,
-    Open {
-        file: File,
-        len: u64,
-        /// Length after the last compaction.
-        base: u64,
-    },
-    Failing {
-        retry_at: Instant,
-        problem: String,
-    },
-}
-
-/// What writing has brought.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is written, or nothing was to be done.
-    Fine,
-    /// It cannot be written any more, and why. Said once.
-    Failed(String),
-    /// It can be written again.
-    Recovered,
 }
 
 impl Journal {
@@ -119,39 +94,23 @@ impl Journal {
             let _ = fs::rename(&path, directory.join("journal.alien"));
         }
         let directory = directory.to_path_buf();
-        Ok((Self { directory, lock, state: State::Unwritten, buffer: Vec::new() }, found))
+        let condition = Condition::Unwritten;
+        Ok((Self { directory, lock, file: None, condition, buffer: Vec::new() }, found))
     }
 
-    /// Says that all is to be written anew, for it holds what does not count any more.
-    pub fn invalidate(&mut self) {
-        if let State::Open { .. } = self.state {
-            self.state = State::Unwritten;
-        }
-    }
-
-    /// Whether all is to be written anew by [`Journal::rewrite`]: it has grown, or could not be written for a while.
+    /// Whether all is to be written anew by [`Journal::rewrite`]. See [`Condition::wants_rewrite`].
     pub fn wants_rewrite(&self, now: Moment) -> bool {
-        match &self.state {
-            State::Unwritten => true,
-            State::Open { len, base, .. } => *len > COMPACT_AT && *len > 2 * base,
-            State::Failing { retry_at, .. } => *retry_at <= now.mono,
-        }
+        self.condition.wants_rewrite(now)
     }
 
     /// When a journal that could not be written is to be tried again.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match &self.state {
-            State::Unwritten | State::Open { .. } => None,
-            State::Failing { retry_at, .. } => Some(*retry_at),
-        }
+        self.condition.poll_timeout()
     }
 
     /// What is wrong, if something is.
     pub fn problem(&self) -> Option<&str> {
-        match &self.state {
-            State::Unwritten | State::Open { .. } => None,
-            State::Failing { problem, .. } => Some(problem),
-        }
+        self.condition.problem()
     }
 
     /// The directory, which is private to us.
@@ -171,17 +130,14 @@ impl Journal {
 
     /// Appends a line. While the journal cannot be written nothing is done.
     pub fn append(&mut self, line: &Line<'_>, now: Moment) -> Outcome {
-        let State::Open { file, len, .. } = &mut self.state else { return Outcome::Fine };
+        let (Some(len), Some(file)) = (self.condition.end(), &mut self.file) else { return Outcome::Fine };
         self.buffer.clear();
         encode(line, &mut self.buffer);
         match file.write_all(&self.buffer) {
-            Ok(()) => {
-                *len += self.buffer.len() as u64;
-                Outcome::Fine
-            }
+            Ok(()) => self.condition.handle_appended(self.buffer.len()),
             Err(error) => {
                 // What is torn is cut off: the lines before it are still worth something.
-                let _ = file.set_len(*len);
+                let _ = file.set_len(len);
                 self.fail(&error, now)
             }
         }
@@ -189,11 +145,10 @@ impl Journal {
 
     /// Replaces the whole journal by these lines, at once or not at all.
     pub fn rewrite<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>, now: Moment) -> Outcome {
-        let was_failing = matches!(self.state, State::Failing { .. });
         match self.write_new(lines) {
             Ok((file, len)) => {
-                self.state = State::Open { file, len, base: len };
-                if was_failing { Outcome::Recovered } else { Outcome::Fine }
+                self.file = Some(file);
+                self.condition.handle_rewritten(len)
             }
             Err(error) => self.fail(&error, now),
         }
@@ -207,7 +162,7 @@ impl Journal {
         drop(self.lock);
     }
 
-    fn write_new<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>) -> io::Result<(File, u64)> {
+    fn write_new<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>) -> io::Result<(File, usize)> {
         let path = self.directory.join(NEW_NAME);
         let mut text = Vec::new();
         for line in lines {
@@ -226,7 +181,7 @@ impl Journal {
             Ok(file)
         };
         match write() {
-            Ok(file) => Ok((file, text.len() as u64)),
+            Ok(file) => Ok((file, text.len())),
             Err(error) => {
                 // It would take the space that is missing.
                 let _ = fs::remove_file(&path);
@@ -236,10 +191,8 @@ impl Journal {
     }
 
     fn fail(&mut self, error: &io::Error, now: Moment) -> Outcome {
-        let problem = format!("{}: {error}", self.path().display());
-        let is_news = !matches!(self.state, State::Failing { .. });
-        self.state = State::Failing { retry_at: now.deadline(RETRY), problem: problem.clone() };
-        if is_news { Outcome::Failed(problem) } else { Outcome::Fine }
+        self.file = None;
+        self.condition.handle_failed(format!("{}: {error}", self.path().display()), now)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The journal: what the next daemon must know if this one dies. Text to [`Snapshot`] and back; `record` has the form of
-//! what is written, `file` writes it.
+//! what is written, `file` writes it, `condition` knows when.
 //!
 //! A line for each change, the last one about a process holds: `CHECKSUM {"process":{…}}`. A line that was not written
 //! whole is recognised by its checksum.
 
+pub mod condition;
 pub mod file;
 pub mod record;
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl Identity {
     pub fn is_seen(self) -> bool {
         self.start_time != 0
     }
+
+    /// Whether what was seen under this pid is this process, and no later one that has its pid.
+    pub fn is(self, seen: Option<Self>) -> bool {
+        seen == Some(self)
+    }
 }
 
 /// All that is remembered of one supervised process.

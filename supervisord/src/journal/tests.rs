@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::file::{Journal, JournalError, Outcome};
+use super::condition::Outcome;
+use super::file::{Journal, JournalError};
 use super::record::*;
 use super::*;
 use crate::process::Exit;

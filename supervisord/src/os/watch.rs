@@ -19,7 +19,7 @@ use nix::{
 use rustix::event::{Timespec, epoll};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::family;
+use super::{family, search};
 use crate::{journal::record::Identity, process::Exit};
 
 /// `PIDFD_GET_INFO` with room for the 64 bytes of the version that tells exits.
@@ -36,9 +36,9 @@ const SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
 pub fn open(identity: Identity) -> io::Result<Option<OwnedFd>> {
     let pid = Pid::from_raw(identity.pid);
     let Some(pidfd) = open_pid(pid)? else { return Ok(None) };
-    // Read after the handle was opened: if they are equal, it is the handle of this process and of no later one.
-    match family::stat_of(pid) {
-        Ok(stat) if stat.start_time == identity.start_time => Ok(Some(pidfd)),
+    // Read after the handle was opened: if it is the same, the handle is that of this process and of no later one.
+    match search::identity_of(pid) {
+        Ok(seen) if identity.is(Some(seen)) => Ok(Some(pidfd)),
         Ok(_) if identity.is_seen() => Ok(None),
         Ok(_) | Err(_) if has_ended(pidfd.as_fd()) => Ok(None),
         Ok(_) | Err(_) => Err(io::Error::other(
@@ -152,7 +152,10 @@ pub fn kill_group(pid: Pid, pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), su
 #[derive(Debug)]
 pub struct Watch {
     epoll: AsyncFd<OwnedFd>,
-    pidfds: HashMap<i32, (Identity, OwnedFd)>,
+    pidfds: HashMap<Identity, OwnedFd>,
+    /// By what epoll tells them apart: a pid may be another's before its end was told.
+    by_token: HashMap<u64, Identity>,
+    last_token: u64,
 }
 
 impl Watch {
@@ -167,7 +170,7 @@ impl Watch {
             reason = "as in output/gate.rs: an `OwnedFd` owns a valid descriptor for its whole life"
         )]
         let epoll = AsyncFd::with_interest(epoll, Interest::READABLE)?;
-        Ok(Self { epoll, pidfds: HashMap::new() })
+        Ok(Self { epoll, pidfds: HashMap::new(), by_token: HashMap::new(), last_token: 0 })
     }
 
     /// Waits for the end of a process.
@@ -175,15 +178,17 @@ impl Watch {
     /// # Errors
     /// Those of `epoll_ctl`.
     pub fn add(&mut self, identity: Identity, pidfd: OwnedFd) -> io::Result<()> {
-        let data = epoll::EventData::new_u64(u64::from(identity.pid.unsigned_abs()));
+        self.last_token += 1;
+        let data = epoll::EventData::new_u64(self.last_token);
         epoll::add(self.epoll.get_ref(), &pidfd, data, epoll::EventFlags::IN)?;
-        self.pidfds.insert(identity.pid, (identity, pidfd));
+        self.by_token.insert(self.last_token, identity);
+        self.pidfds.insert(identity, pidfd);
         Ok(())
     }
 
     /// The handle of a process that is waited for.
-    pub fn pidfd(&self, pid: Pid) -> Option<BorrowedFd<'_>> {
-        self.pidfds.get(&pid.as_raw()).map(|(_, pidfd)| pidfd.as_fd())
+    pub fn pidfd(&self, identity: Identity) -> Option<BorrowedFd<'_>> {
+        self.pidfds.get(&identity).map(|pidfd| pidfd.as_fd())
     }
 
     /// Waits until [`Watch::poll_exit`] has something to tell. Cancel-safe.
@@ -195,7 +200,7 @@ impl Watch {
     }
 
     /// A process that has ended, and how; it is not waited for any longer.
-    pub fn poll_exit(&mut self) -> Option<(Pid, Exit)> {
+    pub fn poll_exit(&mut self) -> Option<(Identity, Exit)> {
         loop {
             let mut events =
                 [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
@@ -209,12 +214,12 @@ impl Watch {
                 return None;
             }
             let data = events[0].data;
-            let pid = i32::try_from(data.u64()).unwrap_or(0);
-            if let Some((identity, pidfd)) = self.pidfds.remove(&pid) {
+            let Some(identity) = self.by_token.remove(&data.u64()) else { continue };
+            if let Some(pidfd) = self.pidfds.remove(&identity) {
                 // Closing it is not enough: a keeper may hold the same open file. It is there, so this cannot fail.
                 let _ = epoll::delete(self.epoll.get_ref(), &pidfd);
                 let exit = exit_of(identity, pidfd.as_fd()).unwrap_or(Exit::Unknown);
-                return Some((Pid::from_raw(pid), exit));
+                return Some((identity, exit));
             }
         }
     }

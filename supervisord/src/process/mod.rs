@@ -228,9 +228,14 @@ impl Process {
         self.stop_for(now)
     }
 
-    /// A stop is only the first half of what the operator wants.
-    pub fn want(&mut self) {
-        self.wanted = true;
+    /// The first half of a restart. Where it is refused, nothing changes: a restart that is under way goes on.
+    ///
+    /// # Errors
+    /// As [`Process::stop`].
+    pub fn stop_for_start(&mut self, now: Moment) -> Result<(), Denied> {
+        self.stop_for(now)?;
+        self.wanted |= !self.halted;
+        Ok(())
     }
 
     /// [`Process::stop`], whoever wants it.

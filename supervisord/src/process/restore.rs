@@ -8,7 +8,7 @@ use super::{Pid, Process, State, leftovers::Leftovers};
 use crate::{
     clock::{Moment, Timeline},
     config::ProgramConfig,
-    journal::record::{self, Due, Life, Past, Stamp},
+    journal::record::{self, Due, Life, Past, Record, Stamp},
 };
 
 /// The part of a record that the state machine knows.
@@ -24,6 +24,18 @@ pub struct Memory {
     pub past: Past,
     /// How it stands with leftovers.
     pub leftovers: record::Leftovers,
+}
+
+impl From<&Record> for Memory {
+    fn from(record: &Record) -> Self {
+        Self {
+            wanted: record.wanted,
+            life: record.life,
+            pid: record.child.map(|child| Pid::from_raw(child.identity.pid)),
+            past: record.past.clone(),
+            leftovers: record.remains.leftovers,
+        }
+    }
 }
 
 impl Process {
@@ -128,6 +140,21 @@ impl Process {
                 _,
             ) => {}
         }
+    }
+
+    /// Goes on after [`Process::restored`] where the settings have changed while no daemon ran, as an update would treat
+    /// it. A listener that the last daemon had is always started again. Returns whether it is replaced.
+    pub fn catch_up(&mut self, is_listener: bool, now: Moment) -> bool {
+        let is_up = self.pid().is_some() || self.config.autostart || is_listener;
+        // A stop that has nothing left to stop ends with `resume`, and then the start follows.
+        let is_ending = matches!(self.state, State::StoppingLeftovers { .. });
+        let is_replaced = self.wanted && is_up && !is_ending;
+        if is_replaced {
+            self.renew(now);
+        } else {
+            self.resume(now);
+        }
+        is_replaced
     }
 
     /// Stops the child, and starts another one with the present settings as soon as it is gone.

@@ -337,6 +337,15 @@ fn t30_a_stepped_wall_clock_hurries_and_delays_nothing() {
 }
 
 #[test]
+fn start_that_is_refused_while_it_is_stopped_is_not_wanted_later() {
+    let mut sim = Sim::up();
+    sim.stop().unwrap();
+    assert_eq!(sim.start(), Err(Denied::Stopping));
+    sim.exit(KILLED, false);
+    assert!(!sim.process.is_wanted(), "the next daemon would start it");
+}
+
+#[test]
 fn nothing_is_restarted_once_the_daemon_ends() {
     let mut sim = Sim::up();
     sim.process.halt();

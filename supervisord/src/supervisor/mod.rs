@@ -78,6 +78,8 @@ struct Entry {
     group: Arc<GroupConfig>,
     process: Process,
     deadline: Option<Instant>,
+    /// Whether its child was reaped and its exit is about to be handled: its pid may be another's by now.
+    is_reaped: bool,
 }
 
 /// All supervised processes.
@@ -98,6 +100,8 @@ pub struct Supervisor {
     next_id: u64,
     /// Processes to which something has happened, for whoever writes down what becomes of them.
     touched: Vec<ProcessId>,
+    /// Whether there were processes that are not supervised any more, likewise.
+    forgotten: bool,
 }
 
 impl Default for Supervisor {
@@ -122,6 +126,7 @@ impl Supervisor {
             shutdown: None,
             next_id: 0,
             touched: Vec::new(),
+            forgotten: false,
         }
     }
 
@@ -258,6 +263,11 @@ impl Supervisor {
         std::mem::take(&mut self.touched)
     }
 
+    /// Whether processes were forgotten since it was asked last.
+    pub fn take_forgotten(&mut self) -> bool {
+        std::mem::take(&mut self.forgotten)
+    }
+
     /// Puts a process that another daemon has left in the place of one that was just added, and records how its child
     /// has ended meanwhile, if it has.
     pub fn restore(
@@ -290,19 +300,30 @@ impl Supervisor {
         self.with(id, now, |process| process.resume(now));
     }
 
+    /// Lets a restored process go on under other settings than its child has. See [`Process::catch_up`].
+    pub fn catch_up(&mut self, id: ProcessId, is_listener: bool, now: Moment) -> bool {
+        self.with(id, now, |process| process.catch_up(is_listener, now)).unwrap_or(false)
+    }
+
     /// Replaces the child by one with the present settings. See [`Process::renew`].
     pub fn renew(&mut self, id: ProcessId, now: Moment) {
         self.with(id, now, |process| process.renew(now));
     }
 
-    /// See [`Process::want`].
-    pub fn want(&mut self, id: ProcessId, now: Moment) {
-        self.with(id, now, Process::want);
+    /// Asks for the first half of a restart. See [`Process::stop_for_start`].
+    ///
+    /// # Errors
+    /// As [`Process::stop`].
+    pub fn stop_for_start(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
+        self.with(id, now, |process| process.stop_for_start(now)).unwrap_or(Err(Denied::NotRunning))
     }
 
     /// Records that `id` has the child `pid`.
     pub fn handle_spawned(&mut self, id: ProcessId, pid: Pid, now: Moment) {
         self.by_pid.insert(pid, id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.is_reaped = false;
+        }
         self.with(id, now, |process| process.handle_spawned(pid, now));
     }
 
@@ -311,12 +332,26 @@ impl Supervisor {
         self.with(id, now, |process| process.handle_spawn_failed(problem, now));
     }
 
-    /// Records that the child `pid` has been reaped, and what was found then. An exit of a pid that is nobody's child
-    /// (any more) changes nothing.
-    pub fn handle_exit(&mut self, pid: Pid, exit: Exit, aftermath: Aftermath, now: Moment) {
-        if let Some(id) = self.by_pid.remove(&pid) {
-            self.with(id, now, |process| process.handle_exit(exit, aftermath, now));
+    /// Records that the child `pid` has been reaped. From now on that may be the pid of another process, so that no
+    /// signal goes there. Returns whose child it was; [`Supervisor::handle_exit`] must follow.
+    pub fn handle_reaped(&mut self, pid: Pid) -> Option<ProcessId> {
+        let id = self.by_pid.remove(&pid)?;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.is_reaped = true;
         }
+        Some(id)
+    }
+
+    /// Records that the child of `id` has ended, and what was found then.
+    pub fn handle_exit(&mut self, id: ProcessId, exit: Exit, aftermath: Aftermath, now: Moment) {
+        let pid = self.process(id).and_then(Process::pid);
+        if let Some(pid) = pid.filter(|pid| self.by_pid.get(pid) == Some(&id)) {
+            self.by_pid.remove(&pid);
+        }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.is_reaped = false;
+        }
+        self.with(id, now, |process| process.handle_exit(exit, aftermath, now));
     }
 
     /// Records that main processes of `id` were found to have left something behind.
@@ -351,7 +386,13 @@ impl Supervisor {
 
     /// Takes the next effect for the driver to perform.
     pub fn poll_effect(&mut self) -> Option<(ProcessId, Effect)> {
-        self.effects.pop_front()
+        loop {
+            let (id, effect) = self.effects.pop_front()?;
+            let is_signal = matches!(effect, Effect::Signal { .. });
+            if !(is_signal && self.entries.get(&id).is_some_and(|entry| entry.is_reaped)) {
+                return Some((id, effect));
+            }
+        }
     }
 
     /// What the supervisor is doing.
@@ -381,7 +422,7 @@ impl Supervisor {
 
     /// Takes the groups away after everything has been stopped for a restart, and supervises again.
     pub fn begin_anew(&mut self) {
-        *self = Self { next_id: self.next_id, ..Self::new() };
+        *self = Self { next_id: self.next_id, forgotten: true, ..Self::new() };
     }
 
     /// Names of the processes that are not at rest, in order of activation.

@@ -90,7 +90,8 @@ impl Supervisor {
         self.next_id += 1;
         let process = Process::new(Arc::clone(program));
         self.by_name.insert((group.name.clone(), program.name.clone()), id);
-        self.entries.insert(id, Entry { group: Arc::clone(group), process, deadline: None });
+        self.entries
+            .insert(id, Entry { group: Arc::clone(group), process, deadline: None, is_reaped: false });
         Replaced {
             id,
             name: program.name.clone(),
@@ -122,6 +123,7 @@ impl Supervisor {
     /// Forgets a process that is at rest, except in its group.
     pub(super) fn unsettle(&mut self, group: &str, id: ProcessId) -> Option<Replaced> {
         let entry = self.entries.remove(&id)?;
+        self.forgotten = true;
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, id));
         }

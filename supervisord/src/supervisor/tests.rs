@@ -64,7 +64,9 @@ impl Sim {
     fn exit(&mut self, pid: Pid) {
         self.children.remove(&pid);
         let killed = Exit::Signal { signal: libc::SIGTERM, core_dumped: false };
-        self.supervisor.handle_exit(pid, killed, Aftermath::default(), self.now);
+        if let Some(id) = self.supervisor.handle_reaped(pid) {
+            self.supervisor.handle_exit(id, killed, Aftermath::default(), self.now);
+        }
         self.perform();
     }
 
@@ -393,4 +395,39 @@ proptest! {
             known = programs;
         }
     }
+}
+
+#[test]
+fn starting_anew_forgets_all_processes() {
+    let mut sim = Sim::new();
+    sim.add("g", 999, &["a"]);
+    assert!(!sim.supervisor.take_forgotten());
+    sim.supervisor.begin_anew();
+    assert!(sim.supervisor.take_forgotten());
+    assert!(!sim.supervisor.take_forgotten());
+}
+
+#[test]
+fn pid_of_a_reaped_child_is_another_processs_and_gets_no_signal_of_its_own() {
+    let mut sim = Sim::new();
+    sim.add("g", 999, &["a", "b"]);
+    let [a, b] = ["a", "b"].map(|name| sim.supervisor.find("g", name).unwrap());
+    let pid = sim.supervisor.process(a).and_then(Process::pid).unwrap();
+    let killed = Exit::Signal { signal: libc::SIGKILL, core_dumped: false };
+    // All that have ended are reaped first, then handled one by one.
+    let pid_of_b = sim.supervisor.process(b).and_then(Process::pid).unwrap();
+    assert_eq!(sim.supervisor.handle_reaped(pid_of_b), Some(b));
+    assert_eq!(sim.supervisor.handle_reaped(pid), Some(a));
+    sim.supervisor.stop(a, sim.now).unwrap();
+    sim.perform();
+    assert!(sim.stopped.is_empty(), "a signal to whoever has the pid now");
+    sim.supervisor.handle_exit(b, killed, Aftermath::default(), sim.now);
+    // The replacement of `b` gets the pid that `a` had.
+    sim.supervisor.handle_timeout(sim.now.after(Duration::from_secs(1)));
+    while sim.supervisor.poll_effect().is_some() {}
+    sim.supervisor.handle_spawned(b, pid, sim.now);
+    sim.supervisor.handle_exit(a, killed, Aftermath::default(), sim.now);
+    assert_eq!(sim.supervisor.process(a).map(Process::state), Some(ProcessState::Stopped));
+    assert_eq!(sim.supervisor.process(b).and_then(Process::pid), Some(pid));
+    assert_eq!(sim.supervisor.owner(pid), Some(b));
 }

@@ -1,0 +1,205 @@
+//! What becomes of the records of the last daemon: which of them count, whose children they are about, and how each
+//! process goes on.
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    clock::{Moment, Timeline},
+    config::{
+        AutoRestart, DaemonDeath, Environment, GroupConfig, GroupKind, KillMode, LogTarget, OutputConfig,
+        ProgramConfig, StopSignal, diff,
+    },
+    journal::{
+        Snapshot,
+        record::{Child, Due, Identity, Life, Past, Pipes, Record, Remains},
+    },
+    process::{Aftermath, Exit, Memory, Process},
+    supervisor::{ProcessId, Supervisor},
+};
+
+/// How we are connected with a main process; `H` is a handle that tells its end and is that of no later process.
+#[derive(Debug)]
+pub enum Bond<H> {
+    /// There is none: it is stopped, or waits.
+    None,
+    /// It is our child: its end comes by `waitid`.
+    Ours,
+    /// It is another's child.
+    Foreign(H),
+    /// It has ended.
+    Ended(Exit),
+}
+
+impl<H> Bond<H> {
+    /// How it has ended, if it has.
+    pub fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::Ended(exit) => Some(*exit),
+            Self::None | Self::Ours | Self::Foreign(_) => None,
+        }
+    }
+
+    /// Whether the process lives.
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Self::Ours | Self::Foreign(_) => true,
+            Self::None | Self::Ended(_) => false,
+        }
+    }
+}
+
+/// What was found under the pid of a recorded main process: a handle of it, and how it has ended if it has; nothing if
+/// it is gone. Or why it cannot be told.
+pub type Found<H> = Result<Option<(H, Option<Exit>)>, String>;
+
+/// The records that count in this boot. After an orderly end, or a reboot, those are of programs that did not end in
+/// time, and of what operators have stopped if that is to be remembered.
+pub fn records_that_count(
+    found: Snapshot,
+    boot: &str,
+    remember_stopped: bool,
+    supervisor: &Supervisor,
+) -> Vec<Record> {
+    let is_of_boot = found.is_of_boot(boot);
+    let is_closed = found.header.as_ref().is_some_and(|header| header.is_closed);
+    let mut records: Vec<Record> = found.records.into_values().collect();
+    if !is_of_boot || is_closed {
+        records.retain_mut(|record| {
+            let may_run = is_of_boot && (record.child.is_some() || record.intent.is_some());
+            may_run || outlives_an_end(record, remember_stopped, supervisor)
+        });
+    }
+    records
+}
+
+/// Whether nothing but the will of the operators is to be remembered, and is; then that is what is left of the record.
+fn outlives_an_end(record: &mut Record, remember_stopped: bool, supervisor: &Supervisor) -> bool {
+    if record.wanted || !remember_stopped {
+        return false;
+    }
+    let is_known = supervisor.find(&record.group, &record.name).is_some();
+    record.life = Life::Stopped;
+    record.child = None;
+    record.intent = None;
+    record.remains = Remains::default();
+    // One that could never be started was stopped all the same.
+    let spawns = record.past.spawns.max(u64::from(record.past.spawned.is_some()));
+    record.past = Past { spawns, ..Past::default() };
+    is_known && spawns > 0
+}
+
+/// Records of spawns that nobody lived to see the end of, and the pipes by which the child is found.
+pub fn unborn(records: &mut [Record]) -> Vec<(&mut Record, Pipes)> {
+    let intent = |record: &Record| record.intent.filter(|_| record.child.is_none());
+    records.iter_mut().filter_map(|record| intent(record).map(|pipes| (record, pipes))).collect()
+}
+
+/// Completes the record of such a spawn by what was found.
+pub fn complete(
+    record: &mut Record,
+    (pipes, newborn): (Pipes, Option<Identity>),
+    supervisor: &Supervisor,
+    (timeline, now): (Timeline, Moment),
+) {
+    record.intent = None;
+    let Some(identity) = newborn else { return };
+    let config = supervisor.find(&record.group, &record.name);
+    let config = config.and_then(|id| supervisor.process(id)).map(|process| process.config());
+    let startsecs = config.map_or(Duration::ZERO, |config| config.startsecs);
+    let up_at = timeline.to_shared(now.deadline(startsecs));
+    record.life = Life::Starting(Due(u64::try_from(up_at.as_nanos()).unwrap_or(u64::MAX)));
+    record.past.spawns += 1;
+    record.past.exit = None;
+    record.child = Some(Child { identity, pipes, adopted: None, only_writes: false });
+}
+
+/// What is left of one recorded process; `look` looks at its main process.
+pub fn bond_of<H>(record: &mut Record, look: impl FnOnce(Identity) -> Found<H>) -> Bond<H> {
+    // Of what dead main processes have left behind only numbers were written down, which may be others' by now.
+    record.remains = Remains::default();
+    let Some(child) = record.child else { return Bond::None };
+    match look(child.identity) {
+        Ok(Some((handle, None))) => Bond::Foreign(handle),
+        Ok(Some((_, Some(exit)))) => Bond::Ended(exit),
+        Ok(None) => Bond::Ended(Exit::Unknown),
+        Err(problem) => {
+            // It may live: better one that cannot be steered than two.
+            record.life = Life::Unknown;
+            record.past.spawn_error = Some(format!("cannot be taken over: {problem}"));
+            Bond::None
+        }
+    }
+}
+
+/// Puts a process in the place of the one that was just added. Returns whether it can go on as it is: with [`Supervisor::resume`], else with [`Supervisor::catch_up`], both of them when all processes are in place and
+/// what that brought about was done.
+pub fn restore(
+    supervisor: &mut Supervisor,
+    id: ProcessId,
+    (record, ended): (&Record, Option<(Exit, Aftermath)>),
+    is_listener: bool,
+    at: (Timeline, Moment),
+) -> bool {
+    let has_ended = ended.is_some();
+    supervisor.restore(id, &Memory::from(record), ended, at);
+    if has_ended && supervisor.process(id).is_some_and(Process::is_to_run) {
+        return true; // It is replaced already, by one with the present settings.
+    }
+    // What a listener and a dead daemon have said to each other last is not known; if it has ended, it did so for want of
+    // a daemon, whatever its exit status.
+    super::scribe::settings_of(supervisor, id) == Some(record.settings)
+        && !(is_listener && record.child.is_some())
+}
+
+/// Gives a process that is not in the configuration any more, and lives, a group of its own to be stopped in: one of its
+/// name may be active. To be done before anything is written down: the next daemon must know of it too.
+pub fn set_apart(record: &mut Record) -> GroupConfig {
+    let process = stand_in(record);
+    record.group = format!("{}:{} (removed)", record.group, record.name);
+    record.settings = diff::digest(&GroupKind::Program, &process);
+    record.wanted = false;
+    let processes = vec![Arc::new(process)];
+    GroupConfig { name: record.group.clone(), priority: 999, kind: GroupKind::Program, processes }
+}
+
+/// Settings by which a program is stopped that is in the configuration no more.
+fn stand_in(record: &Record) -> ProgramConfig {
+    let output = |path: &Option<PathBuf>| OutputConfig {
+        logfile: path.clone().map_or(LogTarget::None, LogTarget::File),
+        maxbytes: 0,
+        backups: 0,
+        capture_maxbytes: 0,
+        events_enabled: false,
+        syslog: false,
+    };
+    ProgramConfig {
+        program: record.name.clone(),
+        name: record.name.clone(),
+        command: String::new(),
+        priority: 999,
+        autostart: false,
+        autorestart: AutoRestart::Never,
+        startsecs: Duration::ZERO,
+        startretries: 0,
+        exitcodes: vec![0],
+        stopsignal: StopSignal(record.manner.signal),
+        stopwaitsecs: Duration::from_secs(record.manner.wait),
+        stopasgroup: record.manner.stop_group,
+        killasgroup: record.manner.kill_group,
+        killmode: KillMode::Tree,
+        login_environment: false,
+        user: None,
+        redirect_stderr: record.logs[1].is_none(),
+        stdout: output(&record.logs[0]),
+        stderr: output(&record.logs[1]),
+        environment: Environment::default(),
+        directory: None,
+        umask: None,
+        serverurl: None,
+        fastcgi: None,
+        on_daemon_death: DaemonDeath::Keep,
+    }
+}

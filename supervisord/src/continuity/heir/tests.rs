@@ -1,0 +1,172 @@
+//! The table of what becomes of a process under the next daemon: every life that can be written down, with every fate of
+//! its child, wanted or not, under the same settings and others.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::{super::scribe, *};
+use crate::{
+    journal::record::{self, Leftovers},
+    process::{Effect, Pid, test_defaults},
+};
+
+/// What has become of the main process that was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Child {
+    None,
+    Alive,
+    Ended(Exit),
+}
+
+const CHILDREN: [(&str, Child); 5] = [
+    ("no child", Child::None),
+    ("alive", Child::Alive),
+    ("exit 0", Child::Ended(Exit::Code(0))),
+    ("exit 1", Child::Ended(Exit::Code(1))),
+    ("exit unknown", Child::Ended(Exit::Unknown)),
+];
+
+const WAS: Pid = Pid::from_raw(7);
+const IS: Pid = Pid::from_raw(8);
+
+/// Every life, due in a second where it waits.
+fn lives(now: Moment, timeline: Timeline) -> Vec<(&'static str, Life)> {
+    let soon = timeline.to_shared(now.deadline(Duration::from_secs(1)));
+    let soon = Due(u64::try_from(soon.as_nanos()).unwrap());
+    vec![
+        ("STOPPED", Life::Stopped),
+        ("STARTING, no child", Life::Spawning),
+        ("STARTING", Life::Starting(soon)),
+        ("RUNNING", Life::Running),
+        ("BACKOFF", Life::Backoff(soon)),
+        ("STOPPING", Life::Stopping(soon)),
+        ("STOPPING, no child", Life::Clearing),
+        ("EXITED", Life::Exited(None)),
+        ("EXITED, held back", Life::Exited(Some(soon))),
+        ("FATAL", Life::Fatal),
+        ("UNKNOWN", Life::Unknown),
+    ]
+}
+
+/// What is done for a process that goes on from `memory`, and where it is then.
+fn outcome(memory: &Memory, child: Child, is_same: bool, at: (Timeline, Moment)) -> String {
+    let (mut supervisor, id) = supervisor();
+    let mut done = Vec::new();
+    let mut perform = |supervisor: &mut Supervisor| {
+        while let Some((_, effect)) = supervisor.poll_effect() {
+            match effect {
+                Effect::Spawn => {
+                    done.push("spawn".to_owned());
+                    supervisor.handle_spawned(id, IS, at.1);
+                }
+                Effect::Signal { pid, signal, .. } => {
+                    assert_eq!((pid, child), (WAS, Child::Alive), "a signal to a stranger");
+                    done.push(signal.name());
+                }
+                Effect::EndLeftovers { .. } => panic!("there are none"),
+                Effect::Changed { .. } | Effect::Note(_) => {}
+            }
+        }
+    };
+    let settings = scribe::settings_of(&supervisor, id).unwrap() + u64::from(!is_same);
+    let record = record(memory, settings);
+    let ended = match child {
+        Child::None | Child::Alive => None,
+        Child::Ended(exit) => Some((exit, Aftermath::default())),
+    };
+    let goes_on = restore(&mut supervisor, id, (&record, ended), false, at);
+    perform(&mut supervisor);
+    if goes_on {
+        supervisor.resume(id, at.1);
+    } else {
+        supervisor.catch_up(id, false, at.1);
+    }
+    perform(&mut supervisor);
+    let process = supervisor.process(id).unwrap();
+    assert!(child != Child::Alive || process.pid() == Some(WAS), "{memory:?} forgets its child");
+    let done = if done.is_empty() { "-".to_owned() } else { done.join(", ") };
+    format!("{done:<12} {}", process.state())
+}
+
+fn supervisor() -> (Supervisor, ProcessId) {
+    let mut supervisor = Supervisor::new();
+    let processes = vec![Arc::new(test_defaults("x"))];
+    let group = GroupConfig { name: "g".to_owned(), priority: 1, kind: GroupKind::Program, processes };
+    let id = supervisor.add_group(Arc::new(group)).unwrap()[0];
+    (supervisor, id)
+}
+
+fn record(memory: &Memory, settings: u64) -> Record {
+    let child = memory.pid.map(|pid| record::Child {
+        identity: Identity { pid: pid.as_raw(), start_time: 1 },
+        pipes: Pipes::default(),
+        adopted: None,
+        only_writes: false,
+    });
+    Record {
+        group: "g".to_owned(),
+        name: "x".to_owned(),
+        settings,
+        wanted: memory.wanted,
+        life: memory.life,
+        child,
+        intent: None,
+        past: memory.past.clone(),
+        manner: record::Manner { signal: 15, wait: 10, stop_group: false, kill_group: false },
+        logs: [None, None],
+        remains: Remains { leftovers: memory.leftovers, ..Remains::default() },
+    }
+}
+
+#[test]
+fn every_life_goes_on_as_the_table_says() {
+    let now = crate::clock::now();
+    let timeline = Timeline::new(now, Duration::from_secs(1000));
+    let mut table = String::new();
+    for (name, life) in lives(now, timeline) {
+        for (fate, child) in CHILDREN {
+            let has_child = match life {
+                Life::Starting(_) | Life::Running | Life::Stopping(_) | Life::Unknown => true,
+                Life::Stopped
+                | Life::Spawning
+                | Life::Backoff(_)
+                | Life::Clearing
+                | Life::Exited(_)
+                | Life::Fatal => false,
+            };
+            if child != Child::None && !has_child {
+                continue; // Such a record is not written.
+            }
+            for wanted in [true, false] {
+                for is_same in [true, false] {
+                    let pid = (child != Child::None).then_some(WAS);
+                    let past = Past { spawns: 1, ..Past::default() };
+                    let memory = Memory { wanted, life, pid, past, leftovers: Leftovers::None };
+                    let outcome = outcome(&memory, child, is_same, (timeline, now));
+                    let wanted = if wanted { "wanted" } else { "-" };
+                    let settings = if is_same { "same" } else { "changed" };
+                    writeln!(table, "{name:<20} {fate:<14} {wanted:<8} {settings:<9} {outcome}").unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!(table.trim(), include_str!("table.txt").trim(), "the table is now:\n{table}");
+}
+
+#[test]
+fn what_is_written_down_of_a_restored_process_is_what_was() {
+    let now = crate::clock::now();
+    let timeline = Timeline::new(now, Duration::from_secs(1000));
+    for (_, life) in lives(now, timeline) {
+        for pid in [None, Some(WAS)] {
+            let past = Past { failures: 2, spawns: 3, spawn_error: Some("x".to_owned()), ..Past::default() };
+            let memory = Memory { wanted: true, life, pid, past, leftovers: Leftovers::Kept };
+            let process = Process::restored(Arc::new(test_defaults("x")), &memory, timeline);
+            let again = process.memory(timeline);
+            let has_lost_child = pid.is_none()
+                && matches!(life, Life::Starting(_) | Life::Running | Life::Unknown | Life::Stopping(_));
+            if !has_lost_child {
+                assert_eq!(Memory { pid: again.pid, ..memory }, again);
+            }
+        }
+    }
+}
