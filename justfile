@@ -92,6 +92,10 @@ takeover: release
 torture: release
     SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TORTURE=100:200 cargo test --locked -p supervisor-tests --test torture -- --nocapture
 
+# Daemons that are killed between any two things they do, on a simulated machine; SIMULATION_SEED runs one seed
+simulate SEEDS="100000":
+    SIMULATION_SEEDS={{SEEDS}} cargo test --profile release-dev --locked -p supervisord --lib -- continuity::simulation --nocapture
+
 # Real configuration files in DIR mean the same to Supervisor and to us
 corpus DIR:
     SUPERVISOR_CORPUS="$(realpath "{{DIR}}")" cargo test --locked -p supervisord --test config -- --nocapture

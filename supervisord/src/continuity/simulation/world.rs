@@ -1,0 +1,228 @@
+//! Everything but the daemon: the machine, time, the configuration, chance, and what operators wish.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    dice::Dice,
+    kernel::{Disk, Kernel, Key},
+};
+use crate::{
+    clock::{Moment, Timeline},
+    config::{AutoRestart, GroupConfig, GroupKind, ProgramConfig, StopSignal},
+    process::test_defaults,
+};
+
+/// The daemon was killed.
+#[derive(Debug)]
+pub(super) struct Killed;
+
+/// What came of something that the daemon did not have to live to see the end of.
+pub(super) type Lived<T = ()> = Result<T, Killed>;
+
+/// Everything but the daemon.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) kernel: Kernel,
+    pub(super) disk: Disk,
+    pub(super) dice: Dice,
+    pub(super) now: Moment,
+    pub(super) timeline: Timeline,
+    /// The configuration as it is in the file.
+    pub(super) config: Vec<GroupConfig>,
+    pub(super) remember_stopped: bool,
+    pub(super) spawns_fail: bool,
+    /// Whether the journal on the disk is not what it should be, for it could not be written.
+    pub(super) is_stale: bool,
+    /// Whether a daemon had to begin with such a journal.
+    pub(super) was_stale: bool,
+    /// Programs that left the configuration, under the names by which they are stopped.
+    pub(super) apart: BTreeMap<Key, Key>,
+    /// Steps that the daemon has to live.
+    pub(super) fuel: Option<usize>,
+    /// Programs that ended by themselves or could not be started, so that they may have been given up.
+    pub(super) failed: BTreeSet<Key>,
+    /// Programs that could not be signalled or looked at: as in Supervisor, their end is not the cause of a start.
+    pub(super) out_of_reach: BTreeSet<Key>,
+    /// What operators have said last, or `autostart`; `None` where both would be right.
+    pub(super) wishes: BTreeMap<Key, Option<bool>>,
+    is_loud: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, is_loud: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let now = Moment { unix: Duration::from_secs(1_700_000_000), ..crate::clock::now() };
+        let mut world = Self {
+            kernel: Kernel::new(&mut dice),
+            disk: Disk::default(),
+            now,
+            timeline: Timeline::new(now, Duration::from_secs(1000)),
+            config: Vec::new(),
+            remember_stopped: dice.is(1, 2),
+            spawns_fail: false,
+            is_stale: false,
+            was_stale: false,
+            apart: BTreeMap::new(),
+            fuel: None,
+            failed: BTreeSet::new(),
+            out_of_reach: BTreeSet::new(),
+            wishes: BTreeMap::new(),
+            is_loud,
+            dice,
+        };
+        for at in 0..1 + world.dice.below(3) {
+            world.add_group(at);
+        }
+        world
+    }
+
+    /// Tells what happens, in the run of a single seed.
+    pub(super) fn say(&self, what: impl FnOnce() -> String) {
+        if self.is_loud {
+            println!("{}", what());
+        }
+    }
+
+    /// The world goes on by itself.
+    pub(super) fn stir(&mut self) {
+        if self.dice.is(1, 3) {
+            self.kernel.stir(&mut self.dice);
+        }
+    }
+
+    /// Between two effects: the daemon may be killed here.
+    pub(super) fn step(&mut self) -> Lived {
+        self.stir();
+        match &mut self.fuel {
+            Some(0) => Err(Killed),
+            Some(fuel) => {
+                *fuel -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Appends to the journal, unless the disk is full. The daemon may be killed at any byte.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Lived<bool> {
+        if let Err(killed) = self.step() {
+            let torn = self.dice.below(bytes.len() + 1);
+            self.disk.text.extend_from_slice(&bytes[..torn]);
+            return Err(killed);
+        }
+        if !self.disk.is_full {
+            self.disk.text.extend_from_slice(bytes);
+        }
+        Ok(!self.disk.is_full)
+    }
+
+    /// Writes the journal anew, unless the disk is full: at once or not at all.
+    pub(super) fn replace(&mut self, bytes: Vec<u8>) -> Lived<bool> {
+        self.step()?;
+        if !self.disk.is_full {
+            self.disk.text = bytes;
+        }
+        self.step()?;
+        Ok(!self.disk.is_full)
+    }
+
+    pub(super) fn note_failure(&mut self, key: Key) {
+        self.failed.insert(key);
+    }
+
+    pub(super) fn add_group(&mut self, at: usize) {
+        let name = format!("g{at}");
+        if self.config.iter().any(|group| group.name == name) {
+            return;
+        }
+        let count = 1 + self.dice.below(2);
+        let processes = (0..count).map(|at| Arc::new(self.program(&format!("p{at}")))).collect();
+        let priority = self.dice.below(2) as i32;
+        self.config.push(GroupConfig { name, priority, kind: GroupKind::Program, processes });
+    }
+
+    fn program(&mut self, name: &str) -> ProgramConfig {
+        let dice = &mut self.dice;
+        let policies = [AutoRestart::Never, AutoRestart::Unexpected, AutoRestart::Always];
+        ProgramConfig {
+            command: format!("run {}", dice.below(3)),
+            autostart: dice.is(3, 4),
+            autorestart: policies[dice.below(3)],
+            startsecs: Duration::from_secs(dice.below(3) as u64),
+            startretries: dice.below(3) as u32,
+            stopwaitsecs: Duration::from_secs(dice.below(3) as u64),
+            stopsignal: if dice.is(1, 8) { StopSignal::KILL } else { StopSignal::TERM },
+            stopasgroup: dice.is(1, 3),
+            killasgroup: dice.is(1, 3),
+            ..test_defaults(name)
+        }
+    }
+
+    /// Another configuration: other settings, more or fewer processes and groups.
+    pub(super) fn edit(&mut self) {
+        let at = self.dice.below(self.config.len());
+        match self.dice.below(6) {
+            0 => {
+                let at = self.dice.below(4);
+                self.add_group(at);
+            }
+            1 if self.config.len() > 1 => drop(self.config.remove(at)),
+            2 if self.config[at].processes.len() > 1 => drop(self.config[at].processes.pop()),
+            3 if self.config[at].processes.len() < 3 => {
+                let name = format!("p{}", self.config[at].processes.len());
+                let program = Arc::new(self.program(&name));
+                self.config[at].processes.push(program);
+            }
+            _ => {
+                let which = self.dice.below(self.config[at].processes.len());
+                let before = Arc::clone(&self.config[at].processes[which]);
+                let after = ProgramConfig { autostart: before.autostart, ..self.program(&before.name) };
+                self.config[at].processes[which] = Arc::new(after);
+            }
+        }
+        let keys: BTreeSet<Key> = self.keys().into_iter().map(|(key, _)| key).collect();
+        self.wishes.retain(|key, _| keys.contains(key));
+    }
+
+    /// Every configured process, and whether it starts by itself.
+    pub(super) fn keys(&self) -> Vec<(Key, bool)> {
+        let of = |group: &GroupConfig| {
+            let name = group.name.clone();
+            let key =
+                |process: &Arc<ProgramConfig>| ((name.clone(), process.name.clone()), process.autostart);
+            group.processes.iter().map(key).collect::<Vec<_>>()
+        };
+        self.config.iter().flat_map(of).collect()
+    }
+
+    /// New processes are wanted if they start by themselves.
+    pub(super) fn wish_for_new(&mut self) {
+        for (key, autostart) in self.keys() {
+            self.wishes.entry(key).or_insert(Some(autostart));
+        }
+    }
+
+    /// After an end that ends all: who starts by itself does, unless it was stopped and that is remembered.
+    pub(super) fn wish_anew(&mut self, is_certain: bool) {
+        let remember = self.remember_stopped;
+        let autostart: BTreeMap<Key, bool> = self.keys().into_iter().collect();
+        for (key, wish) in &mut self.wishes {
+            let starts = autostart.get(key).copied().unwrap_or(false);
+            *wish = match *wish {
+                Some(false) if remember => Some(false),
+                Some(_) if is_certain => Some(starts),
+                Some(true) if starts => Some(true),
+                Some(_) | None => None,
+            };
+        }
+    }
+
+    /// When it is not known whether it was written down what operators said last.
+    pub(super) fn wish_nothing(&mut self) {
+        self.wishes.values_mut().for_each(|wish| *wish = None);
+    }
+}
