@@ -204,8 +204,12 @@ impl Driver {
         self.say_news();
         loop {
             let supervisor = &self.supervisor;
-            let is_running =
-                |id| supervisor.process(id).is_some_and(|process| process.state() == ProcessState::Running);
+            let outbox = &self.events.outbox;
+            // Who answers without reading would have everything kept here that it does not read.
+            let is_running = |id| {
+                !outbox.is_waiting(id)
+                    && supervisor.process(id).is_some_and(|process| process.state() == ProcessState::Running)
+            };
             let Some(delivery) = self.events.pools.poll_delivery(is_running) else { return };
             let (id, serial) = (delivery.to, delivery.serial);
             let name = self.name_of(id);
@@ -249,6 +253,9 @@ impl Driver {
                      again without a result"
                 ),
                 News::Heard(id, heard) => self.say_heard(id, &heard),
+                News::MoreViolations(id, more) => {
+                    debug!("{}: {more} more event protocol errors in the same output", self.name_of(id));
+                }
             }
         }
     }

@@ -109,11 +109,14 @@ enum State {
 pub struct Listener {
     state: State,
     pending: Vec<u8>,
+    /// So many bytes of it have been understood; none between two calls.
+    #[serde(skip)]
+    done: usize,
 }
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { state: State::Acknowledged, pending: Vec::new() }
+        Self { state: State::Acknowledged, pending: Vec::new(), done: 0 }
     }
 }
 
@@ -143,6 +146,8 @@ impl Listener {
         self.pending.extend_from_slice(bytes);
         let mut heard = Vec::new();
         while self.step(&mut heard) {}
+        // Once, and not for each line: there may be thousands.
+        self.pending.drain(..std::mem::take(&mut self.done));
         heard
     }
 
@@ -150,7 +155,7 @@ impl Listener {
     fn step(&mut self, heard: &mut Vec<Heard>) -> bool {
         match self.state {
             State::Acknowledged => self.step_acknowledged(heard),
-            State::Ready if self.pending.is_empty() => false,
+            State::Ready if self.rest().is_empty() => false,
             State::Ready => self.violate(Expected::Silence, heard),
             State::Busy { result: None } => self.step_busy(heard),
             State::Busy { result: Some(length) } => self.take_result(length).is_some_and(|is_ok| {
@@ -166,26 +171,26 @@ impl Listener {
     }
 
     fn step_acknowledged(&mut self, heard: &mut Vec<Heard>) -> bool {
-        if self.pending.starts_with(READY) {
-            self.pending.drain(..READY.len());
+        if self.rest().starts_with(READY) {
+            self.done += READY.len();
             return self.enter(State::Ready, heard);
         }
-        let is_whole = self.pending.len() >= READY.len() || self.pending.contains(&b'\n');
+        let is_whole = self.rest().len() >= READY.len() || self.rest().contains(&b'\n');
         is_whole && self.violate(Expected::Ready, heard)
     }
 
     fn step_busy(&mut self, heard: &mut Vec<Heard>) -> bool {
         let Some(end) = self.line_end() else {
-            return self.pending.len() > LONGEST_LINE && self.violate(Expected::Result, heard);
+            return self.rest().len() > LONGEST_LINE && self.violate(Expected::Result, heard);
         };
         // The word before the number is not looked at: so it is in Supervisor.
-        let length = self.pending[..end].get(RESULT.len()..).and_then(number);
+        let length = self.rest()[..end].get(RESULT.len()..).and_then(number);
         if let Some(length) = length {
-            self.pending.drain(..=end);
+            self.done += end + 1;
             self.state = State::Busy { result: Some(length) };
             return true;
         }
-        heard.push(Heard::BadResultLine(excerpt(&self.pending[..end])));
+        heard.push(Heard::BadResultLine(excerpt(&self.rest()[..end])));
         self.violate(Expected::Result, heard)
     }
 
@@ -193,12 +198,11 @@ impl Listener {
     fn resynchronise(&mut self, expected: Expected, heard: &mut Vec<Heard>) -> bool {
         let Some(end) = self.line_end() else {
             // Only the end of the line matters.
-            let excess = self.pending.len().saturating_sub(LONGEST_LINE);
-            self.pending.drain(..excess);
+            self.done += self.rest().len().saturating_sub(LONGEST_LINE);
             return false;
         };
-        let line: Vec<u8> = self.pending.drain(..=end).collect();
-        let line = &line[..end];
+        let line = &self.pending[self.done..][..end];
+        self.done += end + 1;
         if line.ends_with(&READY[..READY.len() - 1]) {
             return self.enter(State::Ready, heard);
         }
@@ -217,8 +221,8 @@ impl Listener {
 
     /// What is pending stays, to be searched for something that makes sense.
     fn violate(&mut self, expected: Expected, heard: &mut Vec<Heard>) -> bool {
-        let end = self.line_end().unwrap_or(self.pending.len());
-        heard.push(Heard::Violation(Violation { expected, found: excerpt(&self.pending[..end]) }));
+        let end = self.line_end().unwrap_or(self.rest().len());
+        heard.push(Heard::Violation(Violation { expected, found: excerpt(&self.rest()[..end]) }));
         self.enter(State::Unknown { expected, result: None }, heard)
     }
 
@@ -230,14 +234,19 @@ impl Listener {
     }
 
     fn line_end(&self) -> Option<usize> {
-        self.pending.iter().position(|byte| *byte == b'\n')
+        self.rest().iter().position(|byte| *byte == b'\n')
+    }
+
+    /// What has not been understood yet.
+    fn rest(&self) -> &[u8] {
+        &self.pending[self.done..]
     }
 
     /// Whether the result is OK, once all of it is there.
     fn take_result(&mut self, length: usize) -> Option<bool> {
-        let result = self.pending.get(..length)?;
+        let result = self.rest().get(..length)?;
         let is_ok = result == OK;
-        self.pending.drain(..length);
+        self.done += length;
         Some(is_ok)
     }
 }

@@ -76,6 +76,8 @@ pub enum News {
     },
     /// A listener has said something.
     Heard(ProcessId, Heard),
+    /// After a violation of the protocol, so many more of them in one piece of output.
+    MoreViolations(ProcessId, u32),
 }
 
 /// An event for a listener.
@@ -306,9 +308,24 @@ impl Pools {
     /// Records what a listener has printed on its stdout.
     pub fn handle_output(&mut self, id: ProcessId, bytes: &[u8]) {
         let Some((pool, member)) = find(&mut self.pools, id) else { return };
+        let before = pool.members[member].violations;
+        let (mut more, mut told) = (0, None);
         for heard in pool.members[member].listener.handle_output(bytes) {
-            self.news.push_back(News::Heard(id, heard.clone()));
+            let is_first = pool.members[member].violations == before;
+            match &heard {
+                // A flood of lines is not one of news; where they have led to is told in the end.
+                Heard::Violation(_) if !is_first => more += 1,
+                Heard::Changed { from, .. } if more > 0 => told = told.or(Some(*from)),
+                _ => self.news.push_back(News::Heard(id, heard.clone())),
+            }
             pool.settle(member, heard, &mut self.news);
+        }
+        if more > 0 {
+            self.news.push_back(News::MoreViolations(id, more));
+            let to = pool.members[member].listener.state();
+            if let Some(from) = told.filter(|from| *from != to) {
+                self.news.push_back(News::Heard(id, Heard::Changed { from, to }));
+            }
         }
     }
 

@@ -157,7 +157,7 @@ impl Sim {
                 News::Overflowed { serial, .. } => all.push(format!("overflow {serial}")),
                 News::Rebuffered { serial, size, max, .. } => all.push(format!("back {serial} {size}/{max}")),
                 News::Unanswered { serial, .. } => all.push(format!("unanswered {serial}")),
-                News::Heard(..) => {}
+                News::Heard(..) | News::MoreViolations(..) => {}
             }
         }
         all
@@ -326,4 +326,18 @@ proptest! {
         }
         prop_assert!(count(&mut sim) >= raised);
     }
+}
+
+#[test]
+fn a_flood_of_junk_is_understood_in_time_and_few_words_are_made_of_it() {
+    let mut sim = Sim::new(Buffering::Usual, 1);
+    sim.says(0, &"\n".repeat(1 << 20));
+    sim.says(0, "READY\n");
+    while sim.pools.poll_news().is_some() {}
+    sim.says(0, &"junk\n".repeat(1 << 17));
+    let news: Vec<News> = std::iter::from_fn(|| sim.pools.poll_news()).collect();
+    assert!(news.len() < 6 && news.iter().any(|news| matches!(news, News::MoreViolations(..))), "{news:?}");
+    assert_eq!(sim.pools.violations(sim.listeners[0]), 1 << 17);
+    sim.tick(5);
+    assert_eq!(sim.deliveries(), [(0, 0)], "it has been READY all the time");
 }
