@@ -609,3 +609,33 @@ startsecs=0
     daemon.until_log("Undecodable: b'");
     assert!(daemon.log().contains("\\x88\\n'\n"), "{}", daemon.log());
 }
+
+#[test]
+fn a_fifo_in_the_place_of_a_log_is_written_to_and_halts_nobody() {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let daemon = Daemon::start(
+        "[program:x]
+command=/bin/sh -c 'while echo line; do sleep 0.05; done'
+stdout_logfile=$DIR/x.log
+stopasgroup=true
+",
+    );
+    let path = daemon.path("x.log");
+    daemon.until_file("x.log", "line");
+    std::fs::remove_file(&path).expect("a log");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    daemon.until_log("x.log");
+    // Whatever it answers.
+    daemon.ctl("tail x");
+    daemon.ctl("pid").is(&format!("{}\n", daemon.daemon_pid()));
+    let open = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let mut reader = open.expect("a FIFO");
+    daemon.until("a line in the FIFO", || {
+        let mut bytes = [0; 100];
+        std::io::Read::read(&mut reader, &mut bytes).is_ok_and(|read| bytes[..read].starts_with(b"line"))
+    });
+    daemon.ctl("stop x").is("x: stopped\n");
+    drop(reader);
+    daemon.ctl("tail x");
+    daemon.ctl("pid").is(&format!("{}\n", daemon.daemon_pid()));
+}

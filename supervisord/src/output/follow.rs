@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::rotate;
+use super::{rotate, target::open_to_read};
 
 /// One client's place in a log.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Follower {
     /// Begins `backlog` bytes before the end of `path`, which need not exist yet. `wake` changes whenever the file may
     /// have: it is only waited for, its value means nothing.
     pub fn new(path: PathBuf, backlog: u64, wake: watch::Receiver<u64>) -> Self {
-        let file = File::open(&path).ok();
+        let file = open_to_read(&path).ok();
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         Self { path, file, offset: size.saturating_sub(backlog), wake }
     }
@@ -55,7 +55,7 @@ impl Follower {
         let names =
             std::iter::once(self.path.clone()).chain((1..).map(|number| rotate::backup(&self.path, number)));
         for (number, name) in names.enumerate() {
-            let Ok(file) = File::open(name) else {
+            let Ok(file) = open_to_read(&name) else {
                 // The current file may be missing for a moment, a backup is the last.
                 if number == 0 { continue } else { break }
             };
@@ -150,7 +150,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 }
 
 fn open_if_there(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
+    match open_to_read(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -134,6 +134,12 @@ impl Log {
     /// Opens the target unless it is open; true if the file was found deleted or replaced.
     pub(super) fn open(&mut self) -> Result<bool, OpenError> {
         let Some(path) = &self.spec.file else { return Ok(false) };
+        if matches!(self.target, Some(Target::File(_)))
+            && std::fs::metadata(path).is_ok_and(|meta| !meta.is_file())
+        {
+            // Somebody has put something else there, which is written to as it is.
+            self.target = None;
+        }
         let result = match &mut self.target {
             Some(Target::File(file)) => file.reopen_if_replaced(),
             Some(Target::Stream(_)) => Ok(false),
@@ -239,7 +245,10 @@ impl Log {
                 Ok(0) => Moved::End,
                 Ok(moved) => Moved::Bytes(moved),
                 Err(error) if is_empty(&error) => Moved::Nothing,
-                Err(error) => Moved::Failed(error),
+                Err(error) => {
+                    self.look_for_other();
+                    Moved::Failed(error)
+                }
             };
         }
         self.copy(pipe, limit, tools)
@@ -314,14 +323,28 @@ impl Log {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.pending = rest.to_vec();
-                    return match error.kind() {
-                        io::ErrorKind::WouldBlock => Moved::Blocked(data.len() - rest.len()),
-                        _ => Moved::Failed(error),
-                    };
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        return Moved::Blocked(data.len() - rest.len());
+                    }
+                    self.look_for_other();
+                    return Moved::Failed(error);
                 }
             }
         }
         Moved::Bytes(data.len())
+    }
+
+    /// After an error: somebody may have put something else in the place of the file, which is written to from now on.
+    fn look_for_other(&mut self) {
+        let Some(path) = self.spec.file.as_ref().filter(|_| matches!(self.target, Some(Target::File(_))))
+        else {
+            return;
+        };
+        if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file())
+            && let Ok(other) = Target::open(path, self.spec.mode, self.spec.maxbytes, self.spec.backups)
+        {
+            self.target = Some(other);
+        }
     }
 
     /// Removes the file and starts an empty one, also while nothing writes to it.

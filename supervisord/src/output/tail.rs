@@ -171,7 +171,7 @@ fn open_at(path: &Path, offset: i64, length: i64) -> Result<(File, u64, u64), Re
 }
 
 fn open(path: &Path) -> Result<(File, u64), ReadError> {
-    let opened = File::open(path).and_then(|file| {
+    let opened = super::target::open_to_read(path).and_then(|file| {
         let size = file.metadata()?.len();
         Ok((file, size))
     });
@@ -273,6 +273,15 @@ mod tests {
         assert_eq!(part.next_piece().unwrap().unwrap().len(), 24464);
         assert_eq!(part.next_piece().unwrap(), None);
         assert_eq!(read_range(&path, 0, 0).unwrap().len(), 100_000);
+    }
+
+    #[test]
+    fn a_fifo_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(read_range(&path, 0, 0), Err(ReadError::Io { .. })));
+        assert!(matches!(tail(&path, 0, 10), Err(ReadError::Io { .. })));
     }
 
     #[test]

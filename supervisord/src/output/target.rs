@@ -1,8 +1,10 @@
 //! What a log path leads to: a file of our own, one of the daemon's inherited descriptors, or another thing that can
 //! be written to (device, FIFO). Writing to any of them never blocks.
 
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -91,7 +93,6 @@ impl Stream {
     }
 
     fn open(path: &Path, file_type: &std::fs::FileType) -> io::Result<Self> {
-        use std::os::unix::fs::FileTypeExt as _;
         // A FIFO without a reader cannot be opened for writing only; data waits in it until one comes.
         let access = if file_type.is_fifo() { OFlags::RDWR } else { OFlags::WRONLY };
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -118,6 +119,22 @@ impl AsFd for Stream {
         self.fd.as_fd()
     }
 }
+
+/// Opens a log to be read. One that is a FIFO cannot be: what is taken out of it, nobody else would get.
+///
+/// # Errors
+/// Those of `open`.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    // Or the open would wait for whoever writes to it, and everybody for us.
+    let file = OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING).open(path)?;
+    match file.metadata()?.file_type().is_fifo() {
+        true => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a FIFO, which cannot be read twice")),
+        false => Ok(file),
+    }
+}
+
+/// Flags of `open` by which it never waits, and takes no terminal.
+pub(super) const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
 /// The number of the daemon's own descriptor that this path means, if it means one.
 fn inherited(path: &Path, pid: impl FnOnce() -> u32) -> Option<i32> {

@@ -242,7 +242,19 @@ impl AsFd for RotatingFile {
 }
 
 fn open(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)
+    // Somebody may have put a FIFO there since it was looked at: nobody waits for its reader.
+    let flags = super::target::WITHOUT_WAITING;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(mode)
+        .custom_flags(flags)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file any more")),
+    }
 }
 
 /// Whether there was something to rename.
@@ -374,6 +386,18 @@ mod tests {
         log.write_all(b"x").unwrap();
         assert_eq!(read(&log, ""), "x");
         assert!(matches!(log.take_notice(), Some(Notice::Recreated)));
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_the_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(&dir, 0, 0);
+        fs::remove_file(log.path()).unwrap();
+        nix::unistd::mkfifo(log.path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        log.write_all(b"x").unwrap_err();
+        let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(log.path()).unwrap();
+        log.write_all(b"x").unwrap_err();
+        assert!(log.reopen_if_replaced().is_err());
     }
 
     #[test]
