@@ -367,6 +367,23 @@ fn reload_restarts_the_daemon_in_place() {
 }
 
 #[test]
+fn reload_moves_the_pidfile_and_keeps_it_where_it_cannot_be_moved() {
+    let daemon = Daemon::start("");
+    let pid = daemon.daemon_pid().to_string();
+    let reload = |path: &str, count| {
+        daemon.configure(&format!("[supervisord]\npidfile={path}\n"));
+        daemon.signal(Signal::SIGHUP);
+        daemon.until("a start", || daemon.log().matches("supervisord started with pid").count() == count);
+    };
+    reload("$DIR/new.pid", 2);
+    assert_eq!(daemon.read("new.pid").trim(), pid);
+    assert!(!daemon.path("supervisord.pid").exists());
+    reload("$DIR/nosuch/x.pid", 3);
+    daemon.until_log("CRIT could not write pidfile");
+    assert_eq!(daemon.read("new.pid").trim(), pid);
+}
+
+#[test]
 fn shutdown_is_answered_and_ends_the_daemon_with_0() {
     let mut daemon = Daemon::start("[program:x]\ncommand=/bin/sleep 1000\nstartsecs=0\n");
     daemon.until_state("x", "RUNNING");

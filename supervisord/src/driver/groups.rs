@@ -22,6 +22,8 @@ use crate::{
         Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, Reload, diff,
         load::{self, Loaded},
     },
+    crit,
+    daemonize::Pidfile,
     event::Event,
     os::memory,
     output::{LogId, LogSpec, auto},
@@ -327,6 +329,7 @@ impl Driver {
         }
         self.interfaces = config.rpc_interfaces.keys().cloned().collect();
         self.reopen_servers(&config);
+        self.move_pidfile(&config);
         self.launcher.set_config(&config);
         self.available = config;
         self.clean_up_auto_logs();
@@ -334,5 +337,17 @@ impl Driver {
         self.begin_groups(now);
         self.ready.manager.ready();
         self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Takes the pidfile that is now configured and removes the old one, which stays when that cannot be done.
+    fn move_pidfile(&mut self, config: &Config) {
+        let path = &config.daemon.pidfile;
+        if self.pidfile.as_ref().is_some_and(|pidfile| pidfile.path() == path) {
+            return;
+        }
+        match Pidfile::acquire(path) {
+            Ok(pidfile) => self.pidfile = Some(pidfile),
+            Err(error) => crit!("{error}"),
+        }
     }
 }
