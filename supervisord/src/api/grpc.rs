@@ -59,12 +59,23 @@ impl Service {
         names: Vec<String>,
         no_wait: bool,
     ) -> Reply<Streaming<v1::ProcessResult>> {
-        let operate = Operate { verb, names, wait: !no_wait };
+        let operate = Operate { verb, names: few(names)?, wait: !no_wait };
         let results = self.driver.ask_for(|reply| Request::Operate(reply, operate)).await.map_err(refused)?;
         let encode = |result: ProcessResult| Ok(convert::process_result(result));
         Ok(self.stream(ReceiverStream::new(results).map(encode)))
     }
 }
+
+/// The names of a request, if they are not absurdly many: each may stand for every process.
+fn few(names: Vec<String>) -> Result<Vec<String>, Status> {
+    match names.len() {
+        0..=MOST_NAMES => Ok(names),
+        number => Err(Status::invalid_argument(format!("{number} names, expected at most {MOST_NAMES}"))),
+    }
+}
+
+/// Names in one request at most.
+const MOST_NAMES: usize = 4096;
 
 /// A stream that may be cut. What is there goes out first.
 struct Cut<T> {
@@ -140,7 +151,7 @@ impl Supervisor for Service {
     }
 
     async fn list_processes(&self, call: Call<v1::ListProcessesRequest>) -> Reply<v1::ListProcessesReply> {
-        let query = ListQuery { names: call.into_inner().names, since: None };
+        let query = ListQuery { names: few(call.into_inner().names)?, since: None };
         let ask = self.driver.ask(|reply| Request::List(reply, query));
         Ok(Response::new(convert::listing(ask.await.map_err(Refusal::from).map_err(refused)?)))
     }
@@ -149,7 +160,7 @@ impl Supervisor for Service {
         &self,
         call: Call<v1::ListProcessesRequest>,
     ) -> Reply<Self::WatchProcessesStream> {
-        let (names, driver) = (call.into_inner().names, self.driver.clone());
+        let (names, driver) = (few(call.into_inner().names)?, self.driver.clone());
         let mut changes = driver.ask(Request::Changes).await.map_err(Refusal::from).map_err(refused)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
         // Ends when the client or the driver is gone: each step waits for one of the two.
@@ -278,7 +289,7 @@ impl Supervisor for Service {
     }
 
     async fn clear_logs(&self, call: Call<v1::ClearLogsRequest>) -> Reply<Self::ClearLogsStream> {
-        let names = call.into_inner().names;
+        let names = few(call.into_inner().names)?;
         let results = self.driver.ask_for(|reply| Request::ClearLogs(reply, names)).await.map_err(refused)?;
         let results = results.into_iter().map(|result| Ok(convert::process_result(result)));
         Ok(Response::new(Box::pin(tokio_stream::iter(results.collect::<Vec<_>>()))))
@@ -339,5 +350,18 @@ impl Supervisor for Service {
     async fn reload(&self, _: Call<v1::ReloadRequest>) -> Reply<v1::ReloadReply> {
         self.driver.ask_for(Request::Reload).await.map_err(refused)?;
         Ok(Response::new(v1::ReloadReply {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurdly_many_names_are_refused() {
+        assert_eq!(few(vec!["*".to_owned(); MOST_NAMES]).unwrap().len(), MOST_NAMES);
+        let refusal = few(vec!["*".to_owned(); MOST_NAMES + 1]).unwrap_err();
+        assert_eq!(refusal.code(), tonic::Code::InvalidArgument);
+        assert_eq!(refusal.message(), "4097 names, expected at most 4096");
     }
 }

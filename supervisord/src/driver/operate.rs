@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::{
     Driver,
     operations::{Goal, OperationId},
-    requests::answer,
+    requests::{Repeats, answer},
 };
 use crate::{
     clock::Moment,
@@ -98,10 +98,11 @@ impl Driver {
 
     fn resolve(&self, names: &[String]) -> Targets {
         let mut targets = Targets::default();
+        let mut repeats = Repeats::default();
         for name in names {
             match select(&self.supervisor, name) {
                 Selection::One(id) => targets.named.push(id),
-                Selection::Many(ids) => targets.gathered.extend(ids),
+                Selection::Many(ids) => targets.gathered.extend(repeats.bound(ids)),
                 Selection::NoProcess => targets.unmatched.push((name.clone(), Reason::BadName)),
                 Selection::NoGroup => targets.unmatched.push((name.clone(), Reason::BadGroup)),
             }

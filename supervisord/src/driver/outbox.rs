@@ -37,6 +37,19 @@ impl Outbox {
         Ok(())
     }
 
+    /// Writes to the stdin of a program, now or as soon as there is room; false if too much waits, and then nothing was
+    /// written.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when nobody reads it any more.
+    pub(super) fn offer(&mut self, id: ProcessId, stdin: &OwnedFd, bytes: &[u8]) -> io::Result<bool> {
+        // Kept whole at most, as if nothing had been written: how much the pipe takes is known only afterwards.
+        if self.waiting(id).len() + bytes.len() > MOST_KEPT {
+            return Ok(false);
+        }
+        self.send(id, stdin, bytes).map(|()| true)
+    }
+
     /// Whether something waits for the stdin of a process.
     pub(super) fn is_waiting(&self, id: ProcessId) -> bool {
         self.pending.contains_key(&id)
@@ -106,6 +119,9 @@ impl Outbox {
     }
 }
 
+/// Bytes that are kept for a program which does not read.
+const MOST_KEPT: usize = 1 << 20;
+
 /// How many bytes the pipe took.
 fn write_some(stdin: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
@@ -118,4 +134,45 @@ fn write_some(stdin: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read as _, sync::Arc};
+
+    use super::*;
+    use crate::{
+        config::{GroupConfig, GroupKind},
+        os::pipe::{InputPipe, OnDaemonDeath, input_pipe},
+        process::test_defaults,
+        supervisor::Supervisor,
+    };
+
+    fn id() -> ProcessId {
+        let processes = vec![Arc::new(test_defaults("x"))];
+        let group = GroupConfig { name: "x".to_owned(), priority: 1, kind: GroupKind::Program, processes };
+        Supervisor::new().add_group(Arc::new(group)).unwrap()[0]
+    }
+
+    #[tokio::test]
+    async fn what_a_pipe_does_not_take_whole_is_kept_and_what_is_refused_is_not_written() {
+        let InputPipe { write, child } = input_pipe(None, OnDaemonDeath::EndOfFile).unwrap();
+        let (mut outbox, id) = (Outbox::default(), id());
+        let message: Vec<u8> = (0..5000).map(|number| number as u8).collect();
+        let mut taken = 0;
+        while outbox.offer(id, &write, &message).unwrap() {
+            taken += 1;
+        }
+        assert!(taken * message.len() > MOST_KEPT && outbox.is_waiting(id), "{taken}");
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            std::fs::File::from(child).read_to_end(&mut all).map(|_| all)
+        });
+        while outbox.is_waiting(id) {
+            outbox.ready().await;
+            outbox.pump(|_| Some(&write));
+        }
+        drop((outbox, write));
+        assert!(reader.join().unwrap().unwrap() == message.repeat(taken), "every message, and nothing else");
+    }
 }

@@ -169,6 +169,7 @@ impl Driver {
     fn resolve_in_order(&self, names: &[String]) -> (Vec<ProcessId>, Vec<(String, Reason)>) {
         let mut ids = Vec::new();
         let mut unmatched = Vec::new();
+        let mut repeats = Repeats::default();
         for name in names {
             match select(&self.supervisor, name) {
                 Selection::One(id) => ids.push(id),
@@ -180,7 +181,7 @@ impl Driver {
                     let name_of = |id: &ProcessId| {
                         self.supervisor.names(*id).map(|(group, name)| (group.to_owned(), name.to_owned()))
                     };
-                    let mut many = many;
+                    let mut many = repeats.bound(many);
                     many.sort_by_key(name_of);
                     ids.extend(many);
                 }
@@ -232,6 +233,26 @@ impl Driver {
         })
     }
 }
+
+/// How often groups and wildcards of one request have named each process.
+#[derive(Debug, Default)]
+pub(super) struct Repeats(std::collections::BTreeMap<ProcessId, u8>);
+
+impl Repeats {
+    /// Those that have not been named too often. Supervisor's clients show what is named twice twice; a few bytes of a
+    /// request may not fill the memory with answers.
+    pub(super) fn bound(&mut self, mut ids: Vec<ProcessId>) -> Vec<ProcessId> {
+        ids.retain(|id| {
+            let times = self.0.entry(*id).or_default();
+            *times = times.saturating_add(1);
+            *times <= MOST_REPEATS
+        });
+        ids
+    }
+}
+
+/// Times that groups and wildcards of one request may name the same process.
+const MOST_REPEATS: u8 = 8;
 
 /// What is to be known of a process that an earlier daemon has made.
 fn adopted_note(child: Child, now: Moment) -> Option<String> {
@@ -347,24 +368,25 @@ impl Driver {
         if !is_running {
             return Err(Refusal::new(Reason::NotRunning, format!("{name} is not running")));
         }
-        if self.events.outbox.is_waiting(id) {
+        if self.events.pools.has(id) && self.events.outbox.is_waiting(id) {
             let message = format!("{name} is an event listener and has not read its last event yet");
             return Err(Refusal::new(Reason::Failed, message));
         }
         let Some(stdin) = self.units.get(&id).and_then(|unit| unit.stdin.as_ref()) else {
             return Err(Refusal::new(Reason::NoFile, format!("the stdin of {name} is closed")));
         };
-        crate::os::pipe::write_whole(stdin, data).map_err(|error| match error.kind() {
-            std::io::ErrorKind::BrokenPipe => {
-                Refusal::new(Reason::NoFile, format!("the stdin of {name} is closed"))
-            }
-            std::io::ErrorKind::WouldBlock => {
+        match self.events.outbox.offer(id, stdin, data) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 let message =
                     format!("{name} does not read its stdin: there is no room for {} bytes", data.len());
-                Refusal::new(Reason::Failed, message)
+                Err(Refusal::new(Reason::Failed, message))
             }
-            _ => Refusal::new(Reason::Failed, error.to_string()),
-        })
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Err(Refusal::new(Reason::NoFile, format!("the stdin of {name} is closed")))
+            }
+            Err(error) => Err(Refusal::new(Reason::Failed, error.to_string())),
+        }
     }
 }
 
@@ -372,4 +394,24 @@ impl Driver {
 pub(super) fn answer<T>(reply: crate::request::Reply<T>, value: T) {
     // The client may be gone: its answer concerns nobody else.
     let _ = reply.send(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{GroupConfig, GroupKind},
+        process::test_defaults,
+        supervisor::Supervisor,
+    };
+
+    #[test]
+    fn groups_and_wildcards_do_not_name_a_process_without_end() {
+        let processes = (0..3).map(|n| Arc::new(test_defaults(&format!("p{n}")))).collect();
+        let group = GroupConfig { name: "g".to_owned(), priority: 1, kind: GroupKind::Program, processes };
+        let ids = Supervisor::new().add_group(Arc::new(group)).unwrap().to_vec();
+        let mut repeats = Repeats::default();
+        let named: usize = (0..4096).map(|_| repeats.bound(ids.clone()).len()).sum();
+        assert_eq!(named, 3 * usize::from(MOST_REPEATS));
+    }
 }
