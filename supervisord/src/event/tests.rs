@@ -298,7 +298,7 @@ proptest! {
                 match news {
                     News::Heard(_, Heard::Processed | Heard::LateResult(true)) => settled += 1,
                     News::Overflowed { .. } | News::Unanswered { .. } => settled += 1,
-                    News::Heard(..) | News::Rebuffered { .. } => {}
+                    News::Heard(..) | News::MoreViolations(..) | News::Rebuffered { .. } => {}
                 }
             }
             settled
