@@ -378,7 +378,8 @@ fn reload_moves_the_pidfile_and_keeps_it_where_it_cannot_be_moved() {
     reload("$DIR/new.pid", 2);
     assert_eq!(daemon.read("new.pid").trim(), pid);
     assert!(!daemon.path("supervisord.pid").exists());
-    reload("$DIR/nosuch/x.pid", 3);
+    std::fs::create_dir(daemon.path("x.pid")).expect("a directory in its place");
+    reload("$DIR/x.pid", 3);
     daemon.until_log("CRIT could not write pidfile");
     assert_eq!(daemon.read("new.pid").trim(), pid);
 }

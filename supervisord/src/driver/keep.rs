@@ -320,7 +320,7 @@ impl Driver {
         let is_behind = error.kind() == io::ErrorKind::WouldBlock && !is_awaited;
         if !is_behind || self.keep.news.len() > MOST_NEWS {
             let pid = keeper.identity.pid;
-            if error.kind() != io::ErrorKind::BrokenPipe {
+            if !passing::is_gone(error.kind()) {
                 warn!("the keeper (pid {pid}) does not listen, ending it: {error}");
             }
             // While its channel is open, for it must not take us for dead. Not reaped yet: the number is its own. That

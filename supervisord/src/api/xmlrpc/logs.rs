@@ -116,7 +116,7 @@ fn read_fault(path: &Path, error: &ReadError) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, task::Poll};
+    use std::pin::pin;
 
     use super::*;
 
@@ -131,7 +131,7 @@ mod tests {
         {
             let mut copied = pin!(copy(&mut part, &mut writer));
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            while let Poll::Pending = copied.as_mut().poll(&mut context) {
+            while copied.as_mut().poll(&mut context).is_pending() {
                 turns += 1;
             }
         }
