@@ -96,6 +96,11 @@ torture: release
 simulate SEEDS="100000":
     SIMULATION_SEEDS={{SEEDS}} cargo test --profile release-dev --locked -p supervisord --lib -- continuity::simulation --nocapture
 
+# Each fuzz target for SECONDS (needs `cargo install cargo-fuzz --locked` and a C++ compiler; the toolchain may be stable)
+fuzz SECONDS="60":
+    cd fuzz && for target in xmlrpc_request grpc_request config_text journal; do \
+        RUSTC_BOOTSTRAP=1 cargo fuzz run "$target" -- -max_total_time={{SECONDS}} || exit 1; done
+
 # Real configuration files in DIR mean the same to Supervisor and to us
 corpus DIR:
     SUPERVISOR_CORPUS="$(realpath "{{DIR}}")" cargo test --locked -p supervisord --test config -- --nocapture

@@ -1,7 +1,7 @@
 //! Replies → text and exit status. Pure: nothing here reads, waits or prints.
 //!
 //! Each kind of thing that a command can say is an [`Item`]: its line is Supervisor's to the byte, its JSON is for
-//! programs, and it tells the exit status that it stands for. The texts of failures are in [`failure`].
+//! programs, and it tells the exit status that it stands for. The texts of failures are in [`failure()`].
 
 mod configuration;
 mod event;
