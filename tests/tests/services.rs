@@ -58,7 +58,8 @@ struct Service<'a> {
 
 impl Service<'_> {
     fn pids(&self) -> BTreeSet<i32> {
-        processes::descendants(self.daemon.daemon_pid()).into_iter().map(|process| process.pid).collect()
+        let below = processes::descendants(self.daemon.daemon_pid()).into_iter();
+        below.filter(|process| !process.is_keeper()).map(|process| process.pid).collect()
     }
 
     /// Waits until it serves and nothing of `old` lives.
