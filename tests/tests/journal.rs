@@ -100,9 +100,8 @@ fn journal_that_cannot_be_read_at_all_is_one_warning_and_is_kept() {
     assert_eq!(daemon.read_bytes("supervisord.state/journal.alien"), b"\x7fELF nonsense");
 }
 
-#[test]
-fn child_of_a_start_that_was_cut_short_is_found_by_its_pipes() {
-    let (mut daemon, pid) = start_two();
+/// Makes the journal end with the intent to start `x`, as if the daemon had died before it could write down the child.
+fn forget_the_child(daemon: &Daemon) {
     let mut record = daemon.last_child_in_journal("x");
     let process = record["process"].as_object_mut().expect("an object");
     let pipes = process["child"]["pipes"].clone();
@@ -112,6 +111,12 @@ fn child_of_a_start_that_was_cut_short_is_found_by_its_pipes() {
     let mut lines = daemon.journal();
     lines.push(record.to_string());
     daemon.write_journal(&lines);
+}
+
+#[test]
+fn child_of_a_start_that_was_cut_short_is_found_by_its_pipes() {
+    let (mut daemon, pid) = start_two();
+    forget_the_child(&daemon);
     daemon.launch(&[]);
     assert_eq!(daemon.process_pid("x"), pid);
     daemon.until_more_lines("x.log");
@@ -121,15 +126,7 @@ fn child_of_a_start_that_was_cut_short_is_found_by_its_pipes() {
 #[test]
 fn start_that_was_cut_short_before_there_was_a_child_is_made_good() {
     let (mut daemon, pid) = start_two();
-    let mut record = daemon.last_child_in_journal("x");
-    let process = record["process"].as_object_mut().expect("an object");
-    let pipes = process["child"]["pipes"].clone();
-    process.insert("child".to_owned(), serde_json::Value::Null);
-    process.insert("intent".to_owned(), pipes);
-    process.insert("life".to_owned(), "spawning".into());
-    let mut lines = daemon.journal();
-    lines.push(record.to_string());
-    daemon.write_journal(&lines);
+    forget_the_child(&daemon);
     kill(pid, Signal::SIGKILL);
     daemon.until("its end", || !processes::is_alive(pid) || processes::is_zombie(pid));
     daemon.launch(&[]);
