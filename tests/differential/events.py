@@ -3,8 +3,12 @@
 
 The same recording listener runs under both (--python-bin DIR, default: beside the running Python; --bin-dir DIR) while
 the same things happen: programs start, stop, crash and become FATAL, write to published and captured output, groups
-come and go, everything is stopped. Headers (without serials and lengths, which are checked by themselves) and payloads
-(without pids) must be equal, for each process or group in order. Exit status: 0 when they are.
+come and go. Headers (without serials and lengths, which are checked by themselves) and payloads (without pids) must be
+equal, for each process or group in order. Exit status: 0 when they are.
+
+Then configurations of several listeners are reloaded and shut down. Supervisor stops a pool as its loop turns, so that
+its listeners get more or fewer of the last events; ours must get all of them, in the same words: everything that happens
+before their pool is stopped.
 """
 
 import argparse
@@ -122,6 +126,41 @@ stdout_capture_maxbytes=1MB
 stdout_events_enabled=true
 """
 
+HEAD = CONFIG[:CONFIG.index("[eventlistener:recorder]")]
+
+
+def a_pool(name, more=""):
+    return (f"[eventlistener:{name}]\ncommand=$PYTHON $DIR/listener.py $DIR/{name}\nbuffer_size=200\nstartsecs=0\n"
+            f"events=SUPERVISOR_STATE_CHANGE,PROCESS_STATE_STOPPING,PROCESS_STATE_STOPPED\n{more}\n")
+
+
+def a_program(name, more="", command="sleep 1000"):
+    return f"[program:{name}]\ncommand={command}\nstartsecs=0\n{more}\n"
+
+
+QUICK = "".join(map(a_program, "abc"))
+SLOW = "sh -c 'trap \"sleep 0.5; exit\" TERM; while :; do sleep 0.1; done'"
+
+RUNNING = "SUPERVISOR_STATE_CHANGE_RUNNING "
+
+# What is stopped: a name, the configuration, and for each pool the processes that have ended when it is stopped.
+ENDINGS = [
+    ("programs that stop at once", a_pool("one") + QUICK, {"one": "abc"}),
+    ("a program that takes its time", a_pool("one") + a_program("slow", command=SLOW) + QUICK,
+     {"one": ["slow", *"abc"]}),
+    ("programs of several priorities", a_pool("one") + "".join(
+        a_program(name, f"priority={at}") for at, name in enumerate("abc")), {"one": "abc"}),
+    ("members of a group", a_pool("one") + QUICK + "[group:team]\nprograms=a,b,c\n", {"one": "abc"}),
+    ("two pools", a_pool("one") + a_pool("two") + QUICK, {"two": "abc", "one": ["two", *"abc"]}),
+    ("two pools of different priority", a_pool("one", "priority=-5") + a_pool("two", "priority=5") + QUICK,
+     {"two": "abc", "one": ["two", *"abc"]}),
+    ("two listeners of a pool", a_pool("pair", "numprocs=2\nprocess_name=pair%(process_num)s") + QUICK,
+     {"pair": "abc"}),
+    ("a pool that is stopped first", a_pool("one", "priority=1000") + QUICK, {"one": ""}),
+    ("a pool of the programs' priority", a_pool("one", "priority=999") + QUICK, {"one": ""}),
+    ("nothing else", a_pool("one"), {"one": ""}),
+]
+
 CAPTURE = """printf 'before<!--XSUPERVISOR:BEGIN-->message one<!--XSUPERVISOR:END-->between, and more than a token is long'
 sleep 0.4
 printf '<!--XSUPERVISOR:BEGIN-->cut by'
@@ -160,7 +199,8 @@ HEADER = re.compile(r"ver:3\.0 server:supervisor serial:(\d+) pool:recorder pool
 class Side:
     """One daemon and what its listener has recorded."""
 
-    def __init__(self, name, bin_dir, python):
+    def __init__(self, name, bin_dir, python, text=CONFIG):
+        self.text = text
         self.name, self.bin_dir, self.dir = name, os.path.abspath(bin_dir), tempfile.mkdtemp(prefix="sve-")
         pathlib.Path(self.dir, "listener.py").write_text(LISTENER)
         pathlib.Path(self.dir, "capture.sh").write_text(CAPTURE)
@@ -175,15 +215,15 @@ class Side:
         return os.path.join(self.dir, "supervisord.conf")
 
     def configure(self, more):
-        text = (CONFIG + more).replace("$DIR", self.dir).replace("$PYTHON", self.python)
+        text = (self.text + more).replace("$DIR", self.dir).replace("$PYTHON", self.python)
         pathlib.Path(self.config).write_text(text)
 
     def ctl(self, *words):
         command = [os.path.join(self.bin_dir, "supervisorctl"), "-c", self.config, *words]
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=BOUND, check=False)
 
-    def events(self):
-        path = pathlib.Path(self.dir, "events")
+    def events(self, file="events"):
+        path = pathlib.Path(self.dir, file)
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
@@ -223,7 +263,7 @@ class Side:
                 continue
             subject = re.match(r"(?:processname:(\S+) )?groupname:(\S+)", payload)
             key = " ".join(word or "" for word in subject.groups()) if subject else kind
-            # What happens while everything is stopped reaches the listener or not, as it happens.
+            # The end is looked at by itself.
             if kind == "SUPERVISOR_STATE_CHANGE_STOPPING":
                 break
             payload = re.sub(r"pid:[1-9][0-9]*", "pid:N", payload)
@@ -235,10 +275,84 @@ class Side:
                 by_subject[key].append((kind, payload))
         return by_subject
 
+    def endings(self, pools, processes):
+        """What each pool gets when everything is stopped: by a reload, then by a shutdown."""
+        found = {}
+        for how in ("reload", "shutdown"):
+            starts = 1 if how == "reload" else 2
+            self.wait("the start", lambda: all(self.starts(pool) == starts for pool in pools))
+            self.wait("its programs", lambda: self.is_up(processes))
+            seen = {pool: len(self.events(pool)) for pool in pools}
+            if how == "reload":
+                self.ctl("reload")
+                self.wait("a new start", lambda: all(self.starts(pool) == 2 for pool in pools))
+            else:
+                self.daemon.send_signal(signal.SIGTERM)
+                self.daemon.wait(BOUND)
+            for pool in pools:
+                events = [ending(*event) for event in self.events(pool)[seen[pool]:]]
+                found[how, pool] = events[:events.index(RUNNING)] if how == "reload" else events
+        return found
+
+    def starts(self, pool):
+        """How often a pool was told that the daemon supervises."""
+        return [ending(*event) for event in self.events(pool)].count(RUNNING)
+
+    def is_up(self, processes):
+        command = [os.path.join(self.bin_dir, "supervisorctl"), "-c", self.config, "status"]
+        status = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False).stdout
+        return len(re.findall("RUNNING", status)) == processes
+
+    def wait(self, what, is_so):
+        end = time.monotonic() + BOUND
+        while not is_so():
+            if time.monotonic() > end:
+                sys.exit(f"{self.name}: waited too long for {what}: {self.text}")
+            time.sleep(0.05)
+
     def end(self):
         if self.daemon.poll() is None:
             self.daemon.terminate()
             self.daemon.wait(BOUND)
+
+
+def ending(header, payload):
+    """An event in short: its type and its payload without pid."""
+    return re.search(r"eventname:(\S+)", header)[1] + " " + re.sub(r"pid:[1-9][0-9]*", "pid:N", payload)
+
+
+def whole_ending(processes, team):
+    """What a pool gets that is stopped after `processes`."""
+    state = "PROCESS_STATE_{} processname:{} groupname:{} from_state:{} pid:N"
+    both = [("STOPPING", "RUNNING"), ("STOPPED", "STOPPING")]
+    of_processes = [state.format(to, name, team if name in "abc" and team else name, come_from)
+                    for name in processes for to, come_from in both]
+    return sorted(["SUPERVISOR_STATE_CHANGE_STOPPING ", *of_processes])
+
+
+def compare_endings(options):
+    """How many configurations end in another way than they should."""
+    failed, told, all_told = 0, 0, 0
+    for name, text, pools in ENDINGS:
+        sides = [Side("Supervisor", options.python_bin, sys.executable, HEAD + text),
+                 Side("ours", options.bin_dir, sys.executable, HEAD + text)]
+        processes = text.count("\ncommand=") + text.count("numprocs=2")
+        try:
+            expected, found = (side.endings(pools, processes) for side in sides)
+        finally:
+            for side in sides:
+                side.end()
+        for (how, pool), events in found.items():
+            whole = whole_ending(pools[pool], "team" if "[group:team]" in text else None)
+            missing = [event for event in expected[how, pool] if event not in events]
+            told, all_told = told + len(expected[how, pool]), all_told + len(events)
+            if sorted(events) != whole or missing:
+                failed += 1
+                print(f"{name}, {how}, pool {pool}:\n  Supervisor: {expected[how, pool]}\n  ours: {events}\n"
+                      f"  should be: {whole}")
+    print(f"{len(ENDINGS)} configurations reloaded and shut down: Supervisor's listeners got {told} of the {all_told} "
+          f"events that ours got, {failed} differ")
+    return failed
 
 
 def main():
@@ -263,6 +377,7 @@ def main():
             for name, events in (("Supervisor", expected[subject]), ("ours", found[subject])):
                 print("\n".join([f"  {name}:"] + [f"    {kind} {payload!r}" for kind, payload in events]))
     print(f"{sum(map(len, expected.values()))} events of {len(expected)} subjects compared, {failed} differ")
+    failed += compare_endings(options)
     sys.exit(bool(failed))
 
 

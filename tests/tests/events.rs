@@ -389,6 +389,101 @@ fn listeners_are_stopped_after_everything_they_listen_to() {
     assert!(log.find("stopped: a ") < log.find("stopped: recorder "), "{log}");
 }
 
+/// Programs that stop at once, of one priority and of several, and two listeners with a file of their own each.
+fn that_stops_at_once() -> String {
+    let listener = |name: &str| {
+        format!(
+            "[eventlistener:{name}]
+command=$ACTOR listen=$DIR/{name}.events
+events=SUPERVISOR_STATE_CHANGE,PROCESS_STATE_STOPPING,PROCESS_STATE_STOPPED
+startsecs=0
+"
+        )
+    };
+    let program = |(name, priority): (&str, u32)| {
+        format!("[program:{name}]\ncommand=$ACTOR sleep\nstartsecs=0\npriority={priority}\n")
+    };
+    let programs: String = [("a", 999), ("b", 999), ("c", 5), ("d", 1)].map(program).concat();
+    format!("{}{}{programs}", listener("one"), listener("two"))
+}
+
+/// What a listener of [`that_stops_at_once`] has got, but for `RUNNING`.
+fn endings(daemon: &Daemon, listener: &str) -> Vec<String> {
+    let text = daemon.read(&format!("{listener}.events"));
+    let one = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        let kind = token(event["header"].as_str().expect("text"), "eventname");
+        let payload = event["payload"].as_str().expect("text").to_owned();
+        let process = payload.split([' ', ':']).nth(1).unwrap_or_default();
+        format!("{} {process}", kind.rsplit('_').next().unwrap_or_default()).trim().to_owned()
+    };
+    text.lines().map(one).filter(|ending| ending != "RUNNING").collect()
+}
+
+/// What both listeners must have got: the second is stopped first.
+fn until_all_endings(daemon: &Daemon) {
+    let of_programs = ["STOPPING", "STOPPING a", "STOPPING b", "STOPPED a", "STOPPED b"];
+    let later = ["STOPPING c", "STOPPED c", "STOPPING d", "STOPPED d"];
+    let mut expected = [of_programs.as_slice(), &later].concat();
+    let mut two = endings(daemon, "two");
+    // Which of two ends first is up to them.
+    two[3..5].sort_unstable();
+    assert_eq!(two, expected);
+    expected.extend(["STOPPING two", "STOPPED two"]);
+    let mut one = endings(daemon, "one");
+    one[3..5].sort_unstable();
+    assert_eq!(one, expected);
+}
+
+#[test]
+fn listeners_get_everything_that_happens_before_a_shutdown_stops_them() {
+    let mut daemon = Daemon::start(&that_stops_at_once());
+    for name in ["one", "two", "a", "b", "c", "d"] {
+        daemon.until_state(name, "RUNNING");
+    }
+    daemon.terminate();
+    until_all_endings(&daemon);
+}
+
+#[test]
+fn listeners_get_everything_that_happens_before_a_reload_stops_them() {
+    let daemon = Daemon::start(&that_stops_at_once());
+    for name in ["one", "two", "a", "b", "c", "d"] {
+        daemon.until_state(name, "RUNNING");
+    }
+    daemon.ctl("reload");
+    let starts =
+        |name| daemon.read(&format!("{name}.events")).matches("SUPERVISOR_STATE_CHANGE_RUNNING").count();
+    daemon.until("a new start", || starts("one") == 2 && starts("two") == 2);
+    until_all_endings(&daemon);
+}
+
+#[test]
+fn a_shutdown_does_not_hang_on_listeners_that_never_answer() {
+    let mut daemon = Daemon::start(&format!(
+        "{}[eventlistener:busy]
+command=bash -c 'printf \"READY\\n\"; read line; touch $DIR/busy; exec sleep 1000'
+events=SUPERVISOR_STATE_CHANGE
+startsecs=0
+[eventlistener:mute]
+command=sleep 1000
+events=EVENT
+startsecs=0
+[program:a]
+command=$ACTOR sleep
+startsecs=0
+",
+        recorder("SUPERVISOR_STATE_CHANGE_STOPPING,PROCESS_STATE_STOPPED")
+    ));
+    for name in ["recorder", "mute", "a"] {
+        daemon.until_state(name, "RUNNING");
+    }
+    daemon.until("an event that is never answered", || daemon.path("busy").exists());
+    daemon.terminate();
+    let log = daemon.log();
+    assert!(log.find("stopped: mute ") < log.find("stopped: busy "), "{log}");
+}
+
 #[test]
 fn a_listener_ends_with_the_daemon_though_that_is_killed() {
     let daemon = Daemon::start(&recorder("TICK_3600"));

@@ -232,6 +232,25 @@ impl Driver {
         }
     }
 
+    /// Lets a shutdown stop a pool that has got everything.
+    pub(super) fn dismiss_idle_listeners(&mut self, now: Moment) {
+        while self.supervisor.awaited_pool().is_some() {
+            self.deliver_events();
+            if !self.is_awaited_pool_idle() {
+                return;
+            }
+            self.supervisor.handle_pool_idle(now);
+            // How these listeners are stopped is news for the next pool.
+            self.perform_effects(now);
+        }
+    }
+
+    fn is_awaited_pool_idle(&self) -> bool {
+        let is_running =
+            |id| self.supervisor.process(id).is_some_and(|process| process.state() == ProcessState::Running);
+        self.supervisor.awaited_pool().is_some_and(|pool| self.events.pools.is_idle(pool, is_running))
+    }
+
     /// Goes on writing to listeners that have made room.
     pub(super) fn pump_outbox(&mut self) {
         let units = &self.units;

@@ -368,9 +368,10 @@ impl Driver {
             self.search_when_due(now);
             self.perform_effects(now);
             self.say_what_happened_to_output();
+            self.handle_pieces(now);
+            self.dismiss_idle_listeners(now);
             self.say_for_whom_we_wait(now);
             self.begin_anew_if_due(now);
-            self.handle_pieces(now);
             self.raise_ticks(now);
             self.deliver_events();
         }

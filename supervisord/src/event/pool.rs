@@ -201,6 +201,19 @@ impl Pools {
         self.pools.iter().any(|pool| pool.members.iter().any(|member| member.id == id))
     }
 
+    /// Whether nothing is to be expected of a pool: no listener has an event, and none that could take one would get
+    /// one. Who has violated the protocol, or reads nothing any more, takes none.
+    pub fn is_idle(&self, name: &str, is_running: impl Fn(ProcessId) -> bool) -> bool {
+        let Some(pool) = self.pools.iter().find(|pool| pool.name == name) else { return true };
+        !pool.members.iter().filter(|member| is_running(member.id)).any(|member| {
+            match member.listener.state() {
+                ListenerState::Busy => true,
+                ListenerState::Acknowledged | ListenerState::Ready => !pool.queue.is_empty() && !member.deaf,
+                ListenerState::Unknown => false,
+            }
+        })
+    }
+
     /// Violations of the protocol by a listener since it was started.
     pub fn violations(&self, id: ProcessId) -> u32 {
         let mut members = self.pools.iter().flat_map(|pool| &pool.members);

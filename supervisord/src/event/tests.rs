@@ -188,6 +188,43 @@ fn only_running_listeners_get_events() {
 }
 
 #[test]
+fn a_pool_is_idle_when_no_listener_has_an_event_or_would_get_one() {
+    let idle = |sim: &Sim| sim.pools.is_idle("p", |_| true);
+    let mut sim = Sim::new(Buffering::Events(10), 1);
+    assert!(idle(&sim) && sim.pools.is_idle("no such pool", |_| true));
+    sim.tick(5);
+    assert!(!idle(&sim), "it will be ready");
+    assert!(sim.pools.is_idle("p", |_| false), "it does not run");
+    sim.says(0, "READY\n");
+    assert!(!idle(&sim), "it has not been sent yet");
+    assert_eq!(sim.deliveries(), [(0, 0)]);
+    assert!(!idle(&sim), "it owes a result");
+    assert!(sim.pools.is_idle("p", |_| false));
+    sim.says(0, "RESULT 2\nOK");
+    assert!(idle(&sim), "nothing is left");
+    sim.says(0, "READY\n");
+    assert!(idle(&sim));
+    sim.tick(10);
+    assert_eq!(sim.deliveries(), [(0, 1)]);
+    sim.says(0, "RESULT 4\nFAIL");
+    assert!(!idle(&sim), "a rejected event comes again");
+    sim.says(0, "nonsense\n");
+    assert!(idle(&sim), "nobody waits for who is not in step");
+}
+
+#[test]
+fn a_pool_whose_listener_reads_no_more_is_idle() {
+    let mut sim = Sim::new(Buffering::Events(10), 2);
+    sim.tick(5);
+    sim.says(0, "READY\n");
+    let delivery = sim.pools.poll_delivery(|_| true).unwrap();
+    sim.pools.handle_unsent(delivery.to);
+    assert!(!sim.pools.is_idle("p", |_| true), "there is another");
+    sim.pools.handle_exit(sim.listeners[1]);
+    assert!(sim.pools.is_idle("p", |id| id == delivery.to));
+}
+
+#[test]
 fn events_that_nobody_subscribed_to_take_no_serial() {
     let mut sim = Sim::new(Buffering::Events(10), 1);
     sim.pools.raise(&Event::SupervisorRunning);

@@ -17,7 +17,7 @@ use std::{
 
 pub use replace::Replaced;
 pub use select::{Selection, select};
-use shutdown::Shutdown;
+use shutdown::{Next, Shutdown};
 
 use crate::{
     clock::{Moment, Timeline},
@@ -372,7 +372,10 @@ impl Supervisor {
     /// Acts on the earliest deadline if it is at or before `now`, and on no other: a crowd of programs that are due for
     /// a restart must not keep the caller from what else has happened.
     pub fn handle_timeout(&mut self, now: Moment) {
-        if let Some(&(due, id)) = self.deadlines.first()
+        let hearing = self.shutdown.as_ref().and_then(Shutdown::deadline);
+        if hearing.is_some_and(|until| until <= now.mono) {
+            self.handle_pool_idle(now);
+        } else if let Some(&(due, id)) = self.deadlines.first()
             && due <= now.mono
         {
             self.with(id, now, |process| process.handle_timeout(now));
@@ -381,7 +384,9 @@ impl Supervisor {
 
     /// When `handle_timeout` must next be called, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(due, _)| *due)
+        let of_processes = self.deadlines.first().map(|(due, _)| *due);
+        let hearing = self.shutdown.as_ref().and_then(Shutdown::deadline);
+        of_processes.into_iter().chain(hearing).min()
     }
 
     /// Takes the next effect for the driver to perform.
@@ -411,8 +416,21 @@ impl Supervisor {
             self.with(id, now, Process::halt);
         }
         // After all have been told: one that is at rest already would begin the first phase.
-        self.shutdown = Some(Shutdown::new(self.groups.iter().map(|group| group.config.priority).collect()));
+        self.shutdown = Some(Shutdown::new(&self.groups));
         self.advance_shutdown(now);
+    }
+
+    /// The pool of listeners that a shutdown stops as soon as it has nothing to do, or does not answer for too long.
+    pub fn awaited_pool(&self) -> Option<&str> {
+        self.shutdown.as_ref().and_then(Shutdown::heard_pool)
+    }
+
+    /// Records that [`Supervisor::awaited_pool`] has got everything that is kept for it.
+    pub fn handle_pool_idle(&mut self, now: Moment) {
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.end_hearing(now.mono);
+            self.advance_shutdown(now);
+        }
     }
 
     /// Whether everything has been stopped.
@@ -465,10 +483,10 @@ impl Supervisor {
 
     fn advance_shutdown(&mut self, now: Moment) {
         while let Some(shutdown) = &mut self.shutdown
-            && shutdown.is_phase_over()
-            && let Some(priority) = shutdown.next_phase()
+            && let Next::Stop(groups) = shutdown.next(now.mono)
         {
-            let mut ids = self.of_priority(priority);
+            let groups = groups.iter().filter_map(|name| self.group(name));
+            let mut ids: Vec<ProcessId> = groups.flat_map(|group| group.processes.iter().copied()).collect();
             ids.sort_by_key(|id| std::cmp::Reverse(self.entries[id].process.config().priority));
             for &id in &ids {
                 // Wait for it before the input that may bring it to rest.
@@ -484,10 +502,5 @@ impl Supervisor {
                 });
             }
         }
-    }
-
-    fn of_priority(&self, priority: i32) -> Vec<ProcessId> {
-        let groups = self.groups.iter().filter(|group| group.config.priority == priority);
-        groups.flat_map(|group| group.processes.iter().copied()).collect()
     }
 }

@@ -33,8 +33,18 @@ impl Sim {
     }
 
     fn add(&mut self, name: &str, priority: i32, processes: &[&str]) {
+        self.add_kind(GroupKind::Program, name, priority, processes);
+    }
+
+    fn add_listener(&mut self, name: &str, priority: i32) {
+        let result_handler = "supervisor.dispatchers:default_handler".to_owned();
+        let kind = GroupKind::EventListener { events: Vec::new(), buffer_size: None, result_handler };
+        self.add_kind(kind, name, priority, &[name]);
+    }
+
+    fn add_kind(&mut self, kind: GroupKind, name: &str, priority: i32, processes: &[&str]) {
         let processes = processes.iter().map(|name| Arc::new(test_defaults(name))).collect();
-        let group = GroupConfig { name: name.to_owned(), priority, kind: GroupKind::Program, processes };
+        let group = GroupConfig { name: name.to_owned(), priority, kind, processes };
         self.supervisor.add_group(Arc::new(group)).unwrap();
         self.supervisor.autostart(name, self.now);
         self.perform();
@@ -146,6 +156,91 @@ fn a_shutdown_stops_high_priority_numbers_first_and_equal_ones_together() {
     assert!(!sim.supervisor.is_shut_down());
     sim.obey();
     assert!(sim.supervisor.is_shut_down());
+}
+
+/// What is stopped in a shutdown, and which pools are waited for (`?pool`), in order; `idle` pools need no time.
+fn steps(sim: &mut Sim, idle: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut steps = Vec::new();
+    sim.supervisor.begin_shutdown(Mode::ShuttingDown, sim.now);
+    while !sim.supervisor.is_shut_down() {
+        sim.perform();
+        steps.append(&mut sim.stopped);
+        if let Some(pool) = sim.supervisor.awaited_pool().map(str::to_owned) {
+            assert!(sim.children.values().all(|(_, sent)| sent.is_none()), "a pool waits for all before it");
+            steps.push(format!("?{pool}"));
+            if idle(&pool) {
+                sim.supervisor.handle_pool_idle(sim.now);
+            } else {
+                sim.pass(Duration::from_millis(999));
+                assert_eq!(sim.supervisor.awaited_pool(), Some(pool.as_str()));
+                sim.pass(Duration::from_millis(1));
+                assert_ne!(sim.supervisor.awaited_pool(), Some(pool.as_str()));
+            }
+        } else {
+            sim.obey();
+        }
+    }
+    assert!(sim.children.is_empty() && sim.supervisor.awaited_pool().is_none());
+    assert_eq!(sim.supervisor.poll_timeout(), None);
+    steps
+}
+
+#[test]
+fn pools_are_stopped_one_by_one_in_their_place_when_they_have_got_what_happened_before() {
+    /// Name, priority and whether it is a pool, of each group in order of activation.
+    type Groups = &'static [(&'static str, i32, bool)];
+    let table: [(Groups, &[&str]); 7] = [
+        (&[("a", 999, false), ("l", -1, true)], &["a", "?l", "l"]),
+        (&[("l", -1, true), ("a", 999, false), ("b", 999, false)], &["a", "b", "?l", "l"]),
+        (&[("l", -1, true), ("m", -1, true), ("a", 9, false)], &["a", "?m", "m", "?l", "l"]),
+        (&[("l", -2, true), ("m", 5, true), ("a", 9, false)], &["a", "?m", "m", "?l", "l"]),
+        (&[("l", 10, true), ("a", 9, false)], &["?l", "l", "a"]),
+        (&[("a", 9, false), ("l", 9, true), ("f", 9, false)], &["f", "?l", "l", "a"]),
+        (&[("l", -1, true)], &["?l", "l"]),
+    ];
+    for (groups, expected) in table {
+        let mut sim = Sim::new();
+        for (name, priority, is_pool) in groups {
+            if *is_pool { sim.add_listener(name, *priority) } else { sim.add(name, *priority, &[name]) }
+        }
+        assert_eq!(steps(&mut sim, |_| true), expected, "{groups:?}");
+    }
+}
+
+#[test]
+fn pools_that_do_not_answer_cost_a_shutdown_a_second_all_in_all() {
+    let mut sim = Sim::new();
+    for name in ["l", "m", "n"] {
+        sim.add_listener(name, -1);
+    }
+    // Nobody is asked once the patience is used up.
+    assert_eq!(steps(&mut sim, |pool| pool == "n"), ["?n", "n", "?m", "m", "l"]);
+    let mut sim = Sim::new();
+    sim.add_listener("l", -1);
+    sim.add_listener("m", -1);
+    let begin = sim.now;
+    sim.supervisor.begin_shutdown(Mode::Restarting, sim.now);
+    sim.pass(Duration::from_millis(400));
+    sim.supervisor.handle_pool_idle(sim.now);
+    sim.perform();
+    sim.obey();
+    assert_eq!(sim.supervisor.awaited_pool(), Some("l"));
+    assert_eq!(sim.supervisor.poll_timeout(), Some(begin.after(Duration::from_secs(1)).mono));
+}
+
+#[test]
+fn a_pool_that_is_idle_before_it_is_asked_changes_nothing() {
+    let mut sim = Sim::new();
+    sim.add_listener("l", -1);
+    sim.supervisor.handle_pool_idle(sim.now);
+    assert_eq!((sim.supervisor.mode(), sim.supervisor.awaited_pool()), (Mode::Running, None));
+    sim.add("a", 999, &["a"]);
+    sim.supervisor.begin_shutdown(Mode::ShuttingDown, sim.now);
+    sim.supervisor.handle_pool_idle(sim.now);
+    sim.perform();
+    assert_eq!((sim.stopped.clone(), sim.supervisor.awaited_pool()), (vec!["a".to_owned()], None));
+    sim.obey();
+    assert_eq!(sim.supervisor.awaited_pool(), Some("l"));
 }
 
 #[test]
