@@ -4,6 +4,7 @@
 //! is locked before anything is touched that a living daemon may use, so a second daemon of the same configuration
 //! leaves the first one's logs, sockets and pidfile alone.
 
+mod journal;
 mod takeover;
 
 use std::{
@@ -14,6 +15,8 @@ use std::{
 
 use nix::sys::stat::{Mode, umask};
 
+pub use journal::OpenJournal;
+use journal::{open_journal, succeed_journal};
 pub use takeover::commit;
 
 use crate::{
@@ -24,13 +27,11 @@ use crate::{
     daemonize::{Pidfile, PidfileError, Readiness, USAGE_STATUS},
     driver::DriverError,
     handover::{self, Handover, Origin, Socket},
-    journal::{Snapshot, file::Journal},
     log::{ActivityLog, Backlog, LogError},
     notify::ServiceManager,
     os::{
         limits::{self, Limit, Raised},
         listen::{self, Access, ListenError, SocketFile},
-        search,
         spawn::OpenFiles,
         users::{self, UserError},
     },
@@ -70,19 +71,6 @@ pub struct Start {
     pub old: Option<TakeOver>,
     /// The limit of open files that programs get, if that is not the one this process has.
     pub open_files: Option<OpenFiles>,
-}
-
-/// The journal as it was found.
-#[derive(Debug, Default)]
-pub struct OpenJournal {
-    /// Where to write on; none if there is a problem.
-    pub journal: Option<Journal>,
-    /// What the last daemon has written.
-    pub found: Snapshot,
-    /// Why nothing can be written.
-    pub problem: Option<String>,
-    /// The present boot of the machine.
-    pub boot: String,
 }
 
 /// Whom to tell that the daemon is ready: the process that the user started, and the service manager.
@@ -224,7 +212,7 @@ fn prepare_beside(
     // Whoever reads the pidfile may send us SIGHUP at once, which would end us without a handler.
     let signals = Signals::install().map_err(StartError::Signals)?;
     let (pidfile, journal) = match &old {
-        None => claim(&config.daemon, backlog)?,
+        None => claim(&loaded, backlog)?,
         Some(old) => {
             Pidfile::check_held_by(&config.daemon.pidfile, old.pid())?;
             backlog.emit();
@@ -263,7 +251,8 @@ fn prepare_beside(
 }
 
 /// Takes pidfile and journal, and removes what nobody needs any more.
-fn claim(config: &DaemonConfig, backlog: Backlog) -> Result<(Option<Pidfile>, OpenJournal), PidfileError> {
+fn claim(loaded: &Loaded, backlog: Backlog) -> Result<(Option<Pidfile>, OpenJournal), PidfileError> {
+    let config = &loaded.config.daemon;
     // Before the first line is written: the log may be that of a living daemon.
     let pidfile = match Pidfile::acquire(&config.pidfile) {
         Err(held @ PidfileError::Held { .. }) => return Err(held),
@@ -271,7 +260,7 @@ fn claim(config: &DaemonConfig, backlog: Backlog) -> Result<(Option<Pidfile>, Op
     };
     backlog.emit();
     let pidfile = pidfile.inspect_err(|error| crit!("{error}")).ok();
-    let journal = open_journal(config);
+    let journal = open_journal(loaded);
     if !config.nocleanup {
         let records = journal.found.records.values();
         clean_up_logs(config, &records.flat_map(|record| record.logs.iter().flatten().cloned()).collect());
@@ -303,7 +292,7 @@ pub fn succeed(
     let pidfile = succeed_pidfile(&config.daemon, handover);
     let (endpoints, socket_files) = succeed_servers(&config.servers, handover);
     // What it says is what the handover says, and is written anew.
-    let journal = open_journal(&config.daemon);
+    let journal = succeed_journal(&loaded, handover.state.journal.as_deref());
     let detached = handover.state.detached;
     if detached {
         settle(&config.daemon);
@@ -429,30 +418,6 @@ fn raise_limits(config: &DaemonConfig, backlog: &mut Backlog) {
             Ok(Raised::No) => {}
             Ok(Raised::To(value)) => backlog.info(format!("Increased {} limit to {value}", limit.name())),
             Err(error) => backlog.warn(error.to_string()),
-        }
-    }
-}
-
-/// Opens the journal and reads what the last daemon has left. Without one programs are supervised all the same.
-fn open_journal(config: &DaemonConfig) -> OpenJournal {
-    let opened = search::boot_id().map_err(|error| error.to_string()).and_then(|boot| {
-        let (journal, found) = Journal::open(&config.runtime_directory).map_err(|error| error.to_string())?;
-        Ok((boot, journal, found))
-    });
-    match opened {
-        Ok((boot, journal, found)) => {
-            let found = found.unwrap_or_else(|alien| {
-                tracing::warn!(
-                    "what the last supervisord has left is not taken over: {}: {alien}",
-                    journal.path().display()
-                );
-                Snapshot::default()
-            });
-            OpenJournal { journal: Some(journal), found, problem: None, boot }
-        }
-        Err(problem) => {
-            tracing::warn!("programs cannot be taken over if supervisord is killed: no journal: {problem}");
-            OpenJournal { problem: Some(problem), ..OpenJournal::default() }
         }
     }
 }

@@ -229,3 +229,115 @@ fn directory_that_others_may_write_to_is_said_and_hinders_nobody() {
     assert_eq!(daemon.ctl("status").stderr, "", "scripts read what Supervisor would print");
     assert_eq!(fs::metadata(daemon.path("state")).expect("it").permissions().mode() & 0o777, 0o777);
 }
+
+/// Puts the journal into another place, as far as the configuration goes: by the key of its own, and by the pidfile.
+const OTHER_PLACES: [(&str, &str); 2] =
+    [("runtime_directory=$DIR/other.state", "other.state"), ("pidfile=$DIR/new.pid", "new.state")];
+
+fn configure_place(daemon: &Daemon, key: &str) {
+    daemon.configure(&format!("[supervisord]\n{key}\n{TWO}"));
+}
+
+/// Kills the daemon, starts it, and makes sure that it goes on with `x` that has the pid `pid` and was started `starts`
+/// times.
+fn check_that_a_killed_daemon_is_followed(daemon: &mut Daemon, pid: i32, starts: usize) {
+    daemon.crash();
+    daemon.launch(&[]);
+    assert_eq!(daemon.process_pid("x"), pid);
+    let size = || fs::metadata(daemon.path("x.log")).map_or(0, |log| log.len());
+    let before = size();
+    daemon.until("more lines", || size() > before);
+    assert_eq!(daemon.starts("starts").len(), starts, "{}", daemon.log());
+    daemon.until("one keeper", || daemon.keepers().len() == 1);
+}
+
+#[test]
+fn reload_moves_the_journal_and_the_door_of_the_keeper() {
+    for (key, place) in OTHER_PLACES {
+        let mut daemon = Daemon::start(TWO);
+        daemon.until_starts("starts", 1);
+        configure_place(&daemon, key);
+        daemon.ctl("reload").is("Restarted supervisord\n");
+        daemon.until_starts("starts", 2);
+        daemon.until_state("x", "RUNNING");
+        let keeper = daemon.until_some("the keeper", || daemon.keeper());
+        assert!(!daemon.path("supervisord.state").exists(), "{key}");
+        assert!(daemon.path(&format!("{place}/journal")).exists(), "{key}");
+        daemon.until("its door", || daemon.path(&format!("{place}/keeper.{keeper}")).exists());
+        let pid = daemon.process_pid("x");
+        check_that_a_killed_daemon_is_followed(&mut daemon, pid, 2);
+        assert_eq!(daemon.terminate().code(), Some(0));
+        assert!(!daemon.path(place).exists(), "{key}: it is removed at the end");
+    }
+}
+
+#[test]
+fn reload_leaves_the_journal_where_it_is_when_the_new_place_is_refused() {
+    let mut daemon = Daemon::start(TWO);
+    daemon.until_starts("starts", 1);
+    let (key, place) = OTHER_PLACES[0];
+    fs::create_dir(daemon.path(place)).expect("a directory");
+    set_mode(&daemon.path(place), 0o777);
+    configure_place(&daemon, key);
+    daemon.ctl("reload").is("Restarted supervisord\n");
+    daemon.until_starts("starts", 2);
+    daemon.until_state("x", "RUNNING");
+    let said = || daemon.log().lines().filter(|line| line.contains("the journal stays in")).count();
+    assert_eq!(said(), 1, "{}", daemon.log());
+    assert!(daemon.path("supervisord.state/journal").exists());
+    let pid = daemon.process_pid("x");
+    daemon.until_some("the keeper", || daemon.keeper());
+    check_that_a_killed_daemon_is_followed(&mut daemon, pid, 2);
+    assert!(daemon.path("supervisord.state/journal").exists());
+}
+
+#[test]
+fn reload_does_not_overwrite_the_journal_of_programs_that_run() {
+    let (mut other, pid) = start_two();
+    let mut daemon = Daemon::start(TWO);
+    daemon.until_starts("starts", 1);
+    configure_place(&daemon, &format!("runtime_directory={}", other.path("supervisord.state").display()));
+    daemon.ctl("reload").is("Restarted supervisord\n");
+    daemon.until_starts("starts", 2);
+    daemon.until_log("holds what a supervisord that was killed has left, and programs of it run");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    other.launch(&[]);
+    assert_eq!(other.process_pid("x"), pid);
+}
+
+#[test]
+fn killed_daemon_is_followed_in_another_place_whether_or_not_it_knew_of_it() {
+    for ((key, place), command) in OTHER_PLACES.into_iter().zip(["update", "version"]) {
+        let mut daemon = Daemon::start(TWO);
+        daemon.until_more_lines("x.log");
+        daemon.until_state("y", "RUNNING");
+        daemon.ctl("stop y").is("y: stopped\n");
+        let pid = daemon.process_pid("x");
+        configure_place(&daemon, key);
+        assert_eq!(daemon.ctl(command).status, 0);
+        assert!(
+            daemon.path("supervisord.state/journal").exists() && !daemon.path(place).exists(),
+            "{command}"
+        );
+        check_that_a_killed_daemon_is_followed(&mut daemon, pid, 1);
+        assert_eq!(daemon.state("y"), "STOPPED", "{command}");
+        daemon.until("the old place to go", || !daemon.path("supervisord.state").exists());
+        check_that_a_killed_daemon_is_followed(&mut daemon, pid, 1);
+        assert_eq!(daemon.state("y"), "STOPPED", "{command}");
+    }
+}
+
+#[test]
+fn upgrade_moves_the_journal() {
+    for (key, place) in OTHER_PLACES {
+        let mut daemon = Daemon::start(TWO);
+        daemon.until_more_lines("x.log");
+        let pid = daemon.process_pid("x");
+        configure_place(&daemon, key);
+        let reply = daemon.ctl("upgrade");
+        assert_eq!(reply.status, 0, "{reply:?}");
+        daemon.until("the old place to go", || !daemon.path("supervisord.state").exists());
+        assert!(daemon.path(&format!("{place}/journal")).exists(), "{key}");
+        check_that_a_killed_daemon_is_followed(&mut daemon, pid, 1);
+    }
+}

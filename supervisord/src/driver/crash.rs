@@ -77,7 +77,8 @@ impl Driver {
 
     /// Takes back what the keeper of the last daemon has kept. Sockets are in their place then.
     fn take_back(&mut self, header: Option<&Header>, now: Moment) -> Kept {
-        let (Some(header), Some(journal)) = (header, &self.journal) else { return Kept::default() };
+        let journal = self.former_journal.as_ref().or(self.journal.as_ref());
+        let (Some(header), Some(journal)) = (header, journal) else { return Kept::default() };
         let (mut kept, keepers) = Kept::take_back(journal.lock(), &header.keepers, now);
         self.keep.add_predecessors(keepers);
         for (program, url, socket) in kept.sockets() {

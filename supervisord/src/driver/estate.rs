@@ -46,8 +46,8 @@ impl Driver {
         }
         info!("took the place of the supervisord with pid {}: {} processes run", daemon.pid, grips.len());
         // Its keeper is not to be asked: we have everything, and the way to it.
-        let header =
-            Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed: false, keepers: Vec::new() };
+        let (format, boot, configuration) = (FORMAT, self.boot.clone(), String::new());
+        let header = Header { format, boot, daemon, is_closed: false, keepers: Vec::new(), configuration };
         self.inheritance = Snapshot { header: Some(header), records, damage: None };
         let keepers = keepers.into_iter();
         self.keep.add_predecessors(keepers.map(|(identity, channel)| Keeper {

@@ -253,6 +253,7 @@ impl Driver {
     pub(super) fn reread(&mut self) -> Result<Changes, Refusal> {
         let loaded = self.load()?;
         self.available = loaded.config;
+        self.say_where_the_journal_stays();
         let active: Vec<GroupConfig> =
             self.supervisor.groups().iter().map(|group| GroupConfig::clone(group.config())).collect();
         let changes = diff::compare(&active, &self.available.groups);
@@ -330,6 +331,7 @@ impl Driver {
         self.interfaces = config.rpc_interfaces.keys().cloned().collect();
         self.reopen_servers(&config);
         self.move_pidfile(&config);
+        self.move_journal(&config);
         self.launcher.set_config(&config);
         self.available = config;
         self.clean_up_auto_logs();

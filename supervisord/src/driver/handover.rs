@@ -43,6 +43,7 @@ impl Driver {
             started: self.started.unix,
             apply,
             pidfile: pidfile.map(|pidfile| (pidfile.path().to_owned(), inherited.add(pidfile.file()))),
+            journal: self.journal.as_ref().map(|journal| journal.directory().to_owned()),
             sockets: endpoints.iter().map(|endpoint| self.carry_socket(endpoint, inherited)).collect(),
             open_files: limit.map(|limit| (limit.soft, limit.hard)),
             binary: None,

@@ -311,7 +311,7 @@ impl Driver {
                 Err(error) => return self.handle_untold(&error, is_awaited, now),
             }
         }
-        self.dismiss_predecessors();
+        self.dismiss_predecessors(now);
     }
 
     fn handle_untold(&mut self, error: &io::Error, is_awaited: bool, now: Moment) {
@@ -491,19 +491,20 @@ impl Driver {
     }
 
     fn remove_door(&self, keeper: &Keeper) {
-        if let Some(journal) = &self.journal {
+        for journal in self.journal.iter().chain(&self.former_journal) {
             // One that stays leads nowhere.
             let _ = passing::remove_door(journal.lock(), &kept::door_of(keeper.identity));
         }
     }
 
     /// Sends keepers of earlier daemons and images away when ours knows all.
-    fn dismiss_predecessors(&mut self) {
+    fn dismiss_predecessors(&mut self, now: Moment) {
         let is_told = self.keep.news.is_empty() && !self.keep.is_ignorant;
         if self.keep.may_dismiss && is_told {
             for keeper in std::mem::take(&mut self.keep.predecessors) {
                 self.dismiss(&keeper);
             }
+            self.leave_former_place(now);
         }
     }
 

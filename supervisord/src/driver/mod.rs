@@ -129,6 +129,8 @@ struct Driver {
     watch: Watch,
     /// Where all is written down that the next daemon must know, if that is possible.
     journal: Option<Journal>,
+    /// What the last daemon has written, if that is in another place, until all of it stands in ours.
+    former_journal: Option<Journal>,
     scribe: Scribe,
     /// A child that is about to be made.
     prepared: Option<Prepared>,
@@ -281,6 +283,7 @@ impl Driver {
             family: Family::default(),
             watch,
             journal: start.journal.journal,
+            former_journal: start.journal.former,
             scribe: Scribe::default(),
             prepared: None,
             no_journal: start.journal.problem,

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 
 use nix::unistd::Pid;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{Driver, unit::Unit};
+use super::{Driver, keep::Keep, unit::Unit};
 use crate::{
     clock::Moment,
+    config::Config,
     continuity::scribe::{self, Belongings},
     journal::{
         Line,
         condition::Outcome,
+        file::Journal,
         record::{FORMAT, Header, Identity, PipeId, Pipes, Record},
     },
     os::{pipe, search},
@@ -46,10 +48,58 @@ impl Driver {
 
     /// The end: nothing runs any more.
     pub(super) fn close_journal(&mut self, now: Moment) {
+        if let Some(former) = self.former_journal.take() {
+            former.remove();
+        }
         if self.available.daemon.remember_stopped {
             self.rewrite_journal(now);
         } else if let Some(journal) = self.journal.take() {
             journal.remove();
+        }
+    }
+
+    /// Everything starts anew, and nothing runs: goes on in the place that is now configured, and removes the journal in
+    /// the old one, which stays when that cannot be done.
+    pub(super) fn move_journal(&mut self, config: &Config) {
+        let place = &config.daemon.runtime_directory;
+        if self.journal.as_ref().is_some_and(|journal| journal.directory() == place) {
+            return;
+        }
+        match Journal::open_another(place, &self.boot) {
+            Ok(journal) => {
+                // Nothing is to be kept, and its door is in the old place.
+                self.dismiss_keepers();
+                self.keep = Keep::default();
+                if let Some(old) = self.journal.replace(journal) {
+                    info!("the journal is now in {}", place.display());
+                    old.remove();
+                }
+                self.no_journal = None;
+            }
+            Err(error) => match &self.journal {
+                Some(journal) => {
+                    error!("the journal stays in {}: {error}", journal.directory().display());
+                }
+                None => self.no_journal = Some(error.to_string()),
+            },
+        }
+    }
+
+    /// The configuration that was just read may name another place than is in use.
+    pub(super) fn say_where_the_journal_stays(&self) {
+        let place = &self.available.daemon.runtime_directory;
+        if let Some(journal) = self.journal.as_ref().filter(|journal| journal.directory() != place) {
+            let (old, new) = (journal.directory().display(), place.display());
+            info!("the journal stays in {old} until a reload or an upgrade, then it is in {new}");
+        }
+    }
+
+    /// What the last daemon had written in another place is not needed any more, if it is written down in ours.
+    pub(super) fn leave_former_place(&mut self, now: Moment) {
+        if self.journal.as_ref().is_some_and(|journal| journal.is_written(now))
+            && let Some(former) = self.former_journal.take()
+        {
+            former.remove();
         }
     }
 
@@ -125,7 +175,8 @@ impl Driver {
     fn header(&self, is_closed: bool) -> Header {
         let daemon = search::identity_of(Pid::this());
         let daemon = daemon.unwrap_or(Identity { pid: Pid::this().as_raw(), start_time: 0 });
-        let keepers = self.keep.identities();
-        Header { format: FORMAT, boot: self.boot.clone(), daemon, is_closed, keepers }
+        let (format, boot, keepers) = (FORMAT, self.boot.clone(), self.keep.identities());
+        let configuration = self.configuration_file.to_string_lossy().into_owned();
+        Header { format, boot, daemon, is_closed, keepers, configuration }
     }
 }

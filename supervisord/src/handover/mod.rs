@@ -75,6 +75,9 @@ pub struct State {
     /// The pidfile and its lock.
     #[serde(default)]
     pub pidfile: Option<(PathBuf, RawFd)>,
+    /// The directory of the journal.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
     /// Listening sockets of control servers.
     #[serde(default)]
     pub sockets: Vec<Socket>,
@@ -262,6 +265,7 @@ mod tests {
             started: Duration::from_secs(7),
             apply: false,
             pidfile: Some(("/run/x.pid".into(), 9)),
+            journal: Some("/run/s.state".into()),
             sockets: vec![Socket {
                 listen: Listen::Inet { host: "localhost".to_owned(), port: 9001 },
                 fd: 8,

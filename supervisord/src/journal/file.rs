@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Instant,
@@ -16,13 +16,17 @@ use rustix::fs::{FlockOperation, flock};
 use super::{
     Alien, Line, Snapshot,
     condition::{Condition, Outcome},
-    encode, replay,
+    encode,
+    record::Header,
+    replay,
 };
-use crate::clock::Moment;
+use crate::{clock::Moment, os::search};
 
 /// Name of the journal in the runtime directory, and of the file that becomes one.
 const NAME: &str = "journal";
 const NEW_NAME: &str = "journal.new";
+/// Bytes of a first line that is read on its own.
+const LONGEST_HEADER: u64 = 64 << 10;
 
 /// Why there is no journal.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,9 @@ pub enum JournalError {
     /// Another daemon has it.
     #[error("{} is in use by another supervisord", .0.display())]
     Held(PathBuf),
+    /// A daemon that was killed has left programs that run and are known from there alone.
+    #[error("{} holds what a supervisord that was killed has left, and programs of it run", .0.display())]
+    Needed(PathBuf),
 }
 
 /// The open journal of this daemon.
@@ -96,6 +103,42 @@ impl Journal {
         let directory = directory.to_path_buf();
         let condition = Condition::Unwritten;
         Ok((Self { directory, lock, file: None, condition, buffer: Vec::new() }, found))
+    }
+
+    /// Opens a journal in `directory`, in the boot `boot`, for a daemon that has one elsewhere: what is found there is
+    /// overwritten.
+    ///
+    /// # Errors
+    /// As [`Journal::open`]; also when something is found there that is needed.
+    pub fn open_another(directory: &Path, boot: &str) -> Result<Self, JournalError> {
+        let (journal, found) = Self::open(directory)?;
+        let is_needed = |found: &Snapshot| {
+            let is_closed = found.header.as_ref().is_none_or(|header| header.is_closed);
+            let mut children = found.records.values().filter_map(|record| record.child);
+            !is_closed
+                && found.is_of_boot(boot)
+                && children.any(|child| {
+                    let pid = nix::unistd::Pid::from_raw(child.identity.pid);
+                    child.identity.is(search::identity_of(pid).ok())
+                })
+        };
+        match found {
+            Ok(found) if is_needed(&found) => Err(JournalError::Needed(directory.to_path_buf())),
+            Ok(_) | Err(_) => Ok(journal),
+        }
+    }
+
+    /// Who wrote the journal in `directory`, if there is one that can be read. Does not wait for who has it.
+    pub fn header_in(directory: &Path) -> Option<Header> {
+        let mut line = Vec::new();
+        let file = File::open(directory.join(NAME)).ok()?;
+        BufReader::new(file.take(LONGEST_HEADER)).read_until(b'\n', &mut line).ok()?;
+        replay(&line).ok()?.header
+    }
+
+    /// Whether everything that there is to know stands in the file.
+    pub fn is_written(&self, now: Moment) -> bool {
+        self.condition.problem().is_none() && !self.condition.wants_rewrite(now)
     }
 
     /// Whether all is to be written anew by [`Journal::rewrite`]. See [`Condition::wants_rewrite`].

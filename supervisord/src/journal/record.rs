@@ -26,6 +26,9 @@ pub struct Header {
     /// Those who may keep descriptors of its programs; see `keeper/`.
     #[serde(default)]
     pub keepers: Vec<Identity>,
+    /// The configuration file, by which the next daemon knows a journal that is not where it looks first.
+    #[serde(default)]
+    pub configuration: String,
 }
 
 /// One process of the machine, for ever.

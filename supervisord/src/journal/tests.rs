@@ -17,6 +17,7 @@ fn header() -> Header {
         daemon: Identity { pid: 7, start_time: 8 },
         is_closed: false,
         keepers: vec![Identity { pid: 8, start_time: 13 }],
+        configuration: "/etc/supervisord.conf".to_owned(),
     }
 }
 

@@ -39,6 +39,13 @@ pub const OPTION: &str = "--keeper";
 /// What it calls itself: whoever looks for `supervisord` by name is not to find it.
 pub const NAME: &str = "supervisor-keeper";
 
+/// The directory in a keeper's command line, in the form of `/proc/PID/cmdline`: where the journal is that names it.
+pub fn directory_in(command_line: &[u8]) -> Option<&[u8]> {
+    let mut words = command_line.split(|byte| *byte == 0);
+    let is_keeper = words.next()? == NAME.as_bytes() && words.next()? == OPTION.as_bytes();
+    words.next().filter(|directory| is_keeper && !directory.is_empty())
+}
+
 /// How long a daemon that takes everything back may leave us waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
 

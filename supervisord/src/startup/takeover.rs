@@ -60,7 +60,7 @@ pub fn commit(start: &mut Start) -> Result<Option<Estate>, StartError> {
     let config = &start.loaded.config.daemon;
     start.socket_files.0.append(&mut estate.socket_files);
     start.pidfile = Pidfile::acquire(&config.pidfile).inspect_err(|error| crit!("{error}")).ok();
-    start.journal = open_journal(config);
+    start.journal = open_journal(&start.loaded);
     if !config.nocleanup {
         let told = estate.processes.iter().map(|(one, _)| &one.old);
         let told = told.flat_map(|old| [&old.stdout_log, &old.stderr_log]).flatten();

@@ -301,7 +301,8 @@ impl Daemon {
 
 fn header(world: &World, is_closed: bool) -> Header {
     let daemon = Identity { pid: 7, start_time: 1 };
-    Header { format: FORMAT, boot: world.kernel.boot(), daemon, is_closed, keepers: Vec::new() }
+    let (boot, configuration) = (world.kernel.boot(), String::new());
+    Header { format: FORMAT, boot, daemon, is_closed, keepers: Vec::new(), configuration }
 }
 
 /// Inputs.
