@@ -642,6 +642,48 @@ stdout_logfile=NONE
 }
 
 #[test]
+fn a_listener_that_answers_without_reading_gets_the_next_event_when_it_has_read_the_last() {
+    let daemon = Daemon::start(
+        "[eventlistener:lazy]
+command=bash -c 'printf \"READY\\n\"; until [ -e $DIR/answer ]; do sleep 0.05; done; printf \
+         \"RESULT 2\\nOKREADY\\n\"; until [ -e $DIR/read ]; do sleep 0.05; done; exec cat > $DIR/got'
+events=PROCESS_COMMUNICATION,PROCESS_STATE_STOPPED
+startsecs=0
+buffer_size=2
+[supervisord]
+loglevel=debug
+[program:big]
+command=bash -c 'read x; printf \"<!--XSUPERVISOR:BEGIN-->\"; head -c 300000 /dev/zero | tr \"\\\\0\" x; printf \
+         \"<!--XSUPERVISOR:END-->\"; exec sleep 1000'
+startsecs=0
+stdout_capture_maxbytes=1MB
+stdout_logfile=NONE
+[program:a]
+command=$ACTOR sleep
+startsecs=0
+",
+    );
+    daemon.until_state("lazy", "RUNNING");
+    daemon.ctl_with_input(&["fg", "big"], "go\n");
+    daemon.until_log("event 0 sent to listener lazy");
+    std::fs::write(daemon.path("answer"), "").expect("a file");
+    daemon.until_log("lazy: event was processed");
+    for _ in 0..3 {
+        daemon.ctl("restart a");
+    }
+    // None of them is in memory beyond the buffer, and none is written into the middle of the first.
+    daemon.until_log("pool lazy event buffer overflowed, discarding event 1");
+    std::fs::write(daemon.path("read"), "").expect("a file");
+    daemon.until_log("event 2 sent to listener lazy");
+    daemon.until("the second event to be read", || daemon.read("got").contains("processname:a "));
+    let got = daemon.read("got");
+    let heads: Vec<&str> =
+        got.split("ver:3.0 ").skip(1).map(|event| event.split(' ').nth(3).expect("five words")).collect();
+    assert_eq!(heads, ["poolserial:0", "poolserial:2"]);
+    assert!(got.contains(&"x".repeat(300_000)), "the first is whole");
+}
+
+#[test]
 fn a_killed_daemon_loses_nothing_of_a_log_that_is_published_too() {
     use std::io::Read as _;
     let daemon = Daemon::start(&format!(
