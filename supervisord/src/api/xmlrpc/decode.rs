@@ -17,6 +17,9 @@ use super::value::Value;
 /// Elements inside each other at most; a `multicall` of structures needs less than 20.
 const MAX_DEPTH: usize = 64;
 
+/// Elements, texts and references in a document at most: a `multicall` for a thousand processes has some ten thousand.
+const MAX_PARTS: usize = 1 << 17;
+
 /// A method call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MethodCall {
@@ -53,6 +56,9 @@ pub enum Malformed {
     /// Too many elements inside each other.
     #[error("more than {MAX_DEPTH} elements inside each other")]
     TooDeep,
+    /// Too many elements, texts and references.
+    #[error("more than {MAX_PARTS} elements and texts")]
+    TooMany,
     /// Something outside of the one element that a document is.
     #[error("text or elements around the document")]
     Outside,
@@ -75,12 +81,31 @@ pub enum Malformed {
     },
 }
 
-/// Reads a body.
+/// Reads a body at once.
 ///
 /// # Errors
 /// [`Malformed`], which for clients is status 400.
 pub fn method_call(body: &[u8]) -> Result<MethodCall, Malformed> {
-    let tree = read(body)?;
+    call_in(read(body, MAX_PARTS)?)
+}
+
+/// Reads a body piece by piece, so that others get their turn: `pause` lets them.
+///
+/// # Errors
+/// [`Malformed`].
+pub async fn method_call_in_pieces<P: Future<Output = ()>>(
+    body: &[u8],
+    pause: impl Fn() -> P,
+) -> Result<MethodCall, Malformed> {
+    let text = text_of(body)?;
+    let mut reading = Reading::of(&text, MAX_PARTS);
+    while !reading.read(PIECE)? {
+        pause().await;
+    }
+    call_in(reading.tree.finish()?)
+}
+
+fn call_in(tree: Tree) -> Result<MethodCall, Malformed> {
     let method = tree.method.filter(|method| !method.is_empty()).ok_or(Malformed::NoMethod)?;
     Ok(MethodCall { method, params: tree.params })
 }
@@ -90,7 +115,8 @@ pub fn method_call(body: &[u8]) -> Result<MethodCall, Malformed> {
 /// # Errors
 /// [`Malformed`].
 pub fn method_response(body: &[u8]) -> Result<MethodResponse, Malformed> {
-    let tree = read(body)?;
+    // We trust who answers us, with how much it may be.
+    let tree = read(body, usize::MAX)?;
     match (tree.fault, tree.params.into_iter().next()) {
         (Some(fault), _) => Ok(MethodResponse::Fault(fault)),
         (None, Some(value)) => Ok(MethodResponse::Value(value)),
@@ -98,27 +124,53 @@ pub fn method_response(body: &[u8]) -> Result<MethodResponse, Malformed> {
     }
 }
 
-/// Reads a whole document.
-fn read(body: &[u8]) -> Result<Tree, Malformed> {
+/// Reads a whole document of so many parts at most.
+fn read(body: &[u8], most: usize) -> Result<Tree, Malformed> {
     let text = text_of(body)?;
-    let mut reader = Reader::from_str(&text);
-    reader.config_mut().expand_empty_elements = true;
-    let mut tree = Tree::default();
-    loop {
-        match reader.read_event()? {
-            Event::Start(start) => tree.open(start.name().into_inner())?,
-            Event::End(_) => tree.close()?,
-            Event::Text(text) => tree.add(&text.xml10_content())?,
-            Event::CData(text) => tree.add(&text.xml10_content())?,
-            Event::GeneralRef(reference) => match reference.resolve_char_ref()? {
-                Some(character) => tree.add(character.encode_utf8(&mut [0; 4]))?,
-                None => tree.add(entity(&reference)?)?,
-            },
-            Event::DocType(_) => return Err(Malformed::DocType),
-            Event::Eof => return tree.finish(),
-            // `Empty` does not come: empty elements are expanded.
-            Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+    let mut reading = Reading::of(&text, most);
+    while !reading.read(PIECE)? {}
+    reading.tree.finish()
+}
+
+/// Parts that are read at once: a fraction of a millisecond.
+const PIECE: usize = 1 << 10;
+
+/// A document that is being read.
+struct Reading<'text> {
+    reader: Reader<&'text [u8]>,
+    tree: Tree,
+    /// How many more parts there may be.
+    left: usize,
+}
+
+impl<'text> Reading<'text> {
+    fn of(text: &'text str, most: usize) -> Self {
+        let mut reader = Reader::from_str(text);
+        reader.config_mut().expand_empty_elements = true;
+        Self { reader, tree: Tree::default(), left: most }
+    }
+
+    /// Reads so many parts; whether that was all.
+    fn read(&mut self, parts: usize) -> Result<bool, Malformed> {
+        let tree = &mut self.tree;
+        for _ in 0..parts {
+            match self.reader.read_event()? {
+                Event::Start(start) => tree.open(start.name().into_inner())?,
+                Event::End(_) => tree.close()?,
+                Event::Text(text) => tree.add(&text.xml10_content())?,
+                Event::CData(text) => tree.add(&text.xml10_content())?,
+                Event::GeneralRef(reference) => match reference.resolve_char_ref()? {
+                    Some(character) => tree.add(character.encode_utf8(&mut [0; 4]))?,
+                    None => tree.add(entity(&reference)?)?,
+                },
+                Event::DocType(_) => return Err(Malformed::DocType),
+                Event::Eof => return Ok(true),
+                // `Empty` does not come: empty elements are expanded.
+                Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+            }
         }
+        self.left = self.left.checked_sub(parts).ok_or(Malformed::TooMany)?;
+        Ok(false)
     }
 }
 
@@ -334,6 +386,37 @@ mod tests {
 
     fn text(text: &str) -> Value {
         Value::Text(text.to_owned())
+    }
+
+    /// The wake-ups of a caller that reads in pieces.
+    fn pauses(body: &[u8]) -> (Result<MethodCall, Malformed>, usize) {
+        let number = std::cell::Cell::new(0);
+        let pause = || {
+            number.set(number.get() + 1);
+            std::future::ready(())
+        };
+        let mut reading = std::pin::pin!(method_call_in_pieces(body, pause));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match reading.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(call) => (call, number.get()),
+            std::task::Poll::Pending => panic!("nothing to wait for"),
+        }
+    }
+
+    #[test]
+    fn large_requests_are_read_in_pieces_and_have_so_many_parts_at_most() {
+        let body = |inner: String| format!("<c><methodName>a.b</methodName><params>{inner}</params></c>");
+        let small = body("<param><value>1</value></param>".to_owned());
+        assert_eq!(pauses(small.as_bytes()).1, 0);
+        let large = body("<param><value>1</value></param>".repeat(20_000));
+        let (call, number) = pauses(large.as_bytes());
+        assert_eq!((call.unwrap().params.len(), number), (20_000, 5 * 20_000 / PIECE));
+        for part in ["<a/>", "<!---->", "&amp;", "<value>1</value>"] {
+            let body = body(format!("<param><value>{}</value></param>", part.repeat(MAX_PARTS + PIECE)));
+            assert!(matches!(pauses(body.as_bytes()).0, Err(Malformed::TooMany)), "{part}");
+            assert!(matches!(method_call(body.as_bytes()), Err(Malformed::TooMany)), "{part}");
+            assert!(method_response(body.as_bytes()).is_ok(), "{part}");
+        }
     }
 
     #[test]

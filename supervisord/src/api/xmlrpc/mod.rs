@@ -61,7 +61,7 @@ impl Service {
             Ok(body) => body,
             Err(status) => return error_page(status),
         };
-        match decode::method_call(&body) {
+        match decode::method_call_in_pieces(&body, tokio::task::yield_now).await {
             Ok(call) => {
                 drop(body);
                 document(match self.dispatcher.call(call).await {
