@@ -229,6 +229,71 @@ async fn refused_http2_connection_is_shut_down() {
     ended.unwrap().unwrap();
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// How an HTTP/2 connection begins: the preface and no settings.
+fn preface() -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, b"")].concat()
+}
+
+/// `POST /x` in the form of a frame of headers: `:method`, `:scheme` and `:path` of the static table, or literally.
+fn request(stream: u32) -> Vec<u8> {
+    frame(1, 4, stream, b"\x83\x86\x04\x02/x\x01\x09localhost")
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_how_much_they_may_ask_at_once() {
+    let fixture = Fixture::start(None);
+    let mut stream = fixture.tcp().await;
+    stream.write_all(&preface()).await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!((head[0], head[1], head[3]), (0, 0, 4), "settings come first");
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).await.unwrap();
+    let said = |name: u8, value: u32| {
+        let setting = [[0, name].as_slice(), &value.to_be_bytes()].concat();
+        settings.chunks(6).any(|chunk| chunk == setting)
+    };
+    assert!(said(3, 100) && said(6, 16 << 10), "streams and bytes of headers: {settings:?}");
+}
+
+/// Whether the server ends a connection over which this is sent, all at once and then again and again.
+async fn is_cut(fixture: &Fixture, begin: &[u8], again: impl Fn(u32) -> Vec<u8>) {
+    let (mut reader, mut writer) = tokio::io::split(fixture.tcp().await);
+    writer.write_all(&[&preface(), begin].concat()).await.unwrap();
+    let flood = async {
+        for round in 0..100_000 {
+            if writer.write_all(&again(round)).await.is_err() {
+                return;
+            }
+        }
+        panic!("never cut");
+    };
+    let drain = async { while reader.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
+    timeout(Duration::from_secs(60), async { tokio::join!(flood, drain) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn floods_over_http2_end_their_connection() {
+    let fixture = Fixture::start(None);
+    // Requests that are taken back at once.
+    let reset = |round: u32| {
+        let one = |at| [request(at), frame(3, 0, at, &8_u32.to_be_bytes())].concat();
+        (0..50).map(|at| one(1 + 2 * (round * 50 + at))).collect::<Vec<_>>().concat()
+    };
+    is_cut(&fixture, b"", reset).await;
+    // Headers that never end, with nothing in them and with something.
+    let open = frame(1, 0, 1, b"\x83\x86\x04\x02/x");
+    is_cut(&fixture, &open, |_| frame(9, 0, 1, b"").repeat(100)).await;
+    is_cut(&fixture, &open, |_| frame(9, 0, 1, b"\x00\x01a\x01b").repeat(100)).await;
+    assert_eq!(health(fixture.tcp().await, None).await.unwrap(), ServingStatus::Serving);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_byte_at_a_time_is_no_way_to_stay_and_hinders_nobody() {
     let fixture = Fixture::start(None);

@@ -33,7 +33,13 @@ use tokio::{
 use tower::ServiceExt;
 use tracing::{error, trace};
 
-use super::{auth, origin, places::Places, xmlrpc::error_page};
+use super::{
+    answers::Answers,
+    auth, origin,
+    places::Places,
+    stall::{Stall, Watched},
+    xmlrpc::error_page,
+};
 use crate::{
     config::{Credentials, Listen, ServerConfig},
     os::limits,
@@ -48,6 +54,18 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// Time that an HTTP/1.1 connection may idle between requests, as in Supervisor: long-lived XML-RPC clients keep one.
 const IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// Time that a client which takes nothing of what it is being told keeps its place when another one wants it.
+const STUCK: Duration = Duration::from_secs(2);
+
+/// Bounds on one HTTP/2 connection. Streams that are open at once: the least that is recommended (source: RFC 9113, 6.5.2).
+const STREAMS: u32 = 100;
+/// Bytes of a stream that wait for the client to take them.
+const STREAM_BUFFER: usize = 64 << 10;
+/// Bytes of the headers of a request.
+const HEADERS: u32 = 16 << 10;
+/// Requests that were taken back before they were looked at (source: CVE-2023-44487); with more the connection ends.
+const TAKEN_BACK: usize = 20;
 
 /// Time that open connections get to finish when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -420,11 +438,17 @@ async fn serve(
     let service = TowerToHyperService::new(tower::service_fn(move |request| gate.clone().answer(request)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-    builder.http2().timer(TokioTimer::new());
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new());
+    http2.max_concurrent_streams(STREAMS).max_send_buf_size(STREAM_BUFFER);
+    http2.max_header_list_size(HEADERS).max_pending_accept_reset_streams(TAKEN_BACK);
+    let stall = Stall::new();
+    let stream = Watched::new(stream, stall.clone(), IDLE);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut patience = pin!(tokio::time::sleep(patience));
     let mut wanted = pin!(held.places.wanted(&requests));
-    let (mut waiting, mut leaving) = (true, false);
+    let mut look = pin!(tokio::time::sleep(STUCK));
+    let (mut waiting, mut leaving, mut is_wanted) = (true, false, false);
     loop {
         tokio::select! {
             biased;
@@ -453,10 +477,17 @@ async fn serve(
                     waiting = true;
                 }
             }
-            // What it is being told, it is told to the end.
+            // What it is being told, it is told to the end, if it listens.
             () = wanted.as_mut(), if !leaving => {
-                leaving = true;
+                (leaving, is_wanted) = (true, true);
+                look.set(tokio::time::sleep(Duration::ZERO));
                 connection.as_mut().graceful_shutdown();
+            }
+            () = look.as_mut(), if is_wanted => {
+                if stall.lasts(STUCK) {
+                    return;
+                }
+                look.set(tokio::time::sleep(STUCK));
             }
             // Who does not leave then has the rest of the patience.
             () = refused.notified(), if !leaving => {
@@ -483,7 +514,13 @@ struct Gate {
 impl Gate {
     /// The gate of one connection.
     fn for_peer(self, peer: Peer) -> PeerGate {
-        PeerGate { gate: self, peer, requests: Arc::default(), refused: Arc::default() }
+        PeerGate {
+            gate: self,
+            peer,
+            requests: Arc::default(),
+            refused: Arc::default(),
+            answers: Answers::default(),
+        }
     }
 }
 
@@ -496,6 +533,7 @@ struct PeerGate {
     requests: Arc<AtomicU64>,
     /// One was not, and the connection is to end; over HTTP/1.1 the response says so itself.
     refused: Arc<Notify>,
+    answers: Answers,
 }
 
 impl PeerGate {
@@ -516,12 +554,17 @@ impl PeerGate {
         request.extensions_mut().insert(self.peer);
         if is_grpc {
             // No browser speaks this protocol without TLS.
-            return self.gate.routers.grpc.oneshot(request).await;
+            let turn = self.answers.turn().await;
+            let response = self.gate.routers.grpc.oneshot(request).await;
+            return response.map(|response| response.map(|body| turn.with(body)));
         }
         match self.sender(&request) {
             Ok(sender) => {
                 request.extensions_mut().insert(sender);
-                self.gate.routers.http.oneshot(request).await
+                // Over HTTP/1.1 there is one at a time.
+                let turn = self.answers.turn().await;
+                let response = self.gate.routers.http.oneshot(request).await;
+                response.map(|response| response.map(|body| turn.with(body)))
             }
             Err(foreign) => Ok(forbidden(foreign)),
         }
@@ -628,6 +671,7 @@ mod tests {
                 "waited"
             }),
         );
+        let http = http.route("/large", axum::routing::get(async || vec![0_u8; 64 << 20]));
         let limits = Limits { connections: 2, first_request: Duration::from_secs(60) };
         let routers = Routers { grpc: Router::new(), http };
         (Servers::start_with(vec![endpoint], &routers, limits).unwrap(), allowed)
@@ -677,6 +721,23 @@ mod tests {
         assert!(early.is_err(), "it waits for its answer");
         let mut here = UnixStream::connect(&path).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(20), ask(&mut here)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn clients_that_take_nothing_of_their_answers_leave_when_another_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let (_servers, _) = two_places(&path);
+        let mut stuck = Vec::new();
+        for _ in 0..2 {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            stream.read_exact(&mut [0; 100]).await.unwrap();
+            stuck.push(stream);
+        }
+        let mut third = UnixStream::connect(&path).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(60), ask(&mut third)).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 404"));
     }
 

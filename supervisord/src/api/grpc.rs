@@ -2,10 +2,12 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use supervisor_proto::v1::{self, supervisor_server::Supervisor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request as Call, Response, Status};
 
@@ -22,10 +24,15 @@ const READ_LIMIT: u64 = 4 << 20;
 /// Bytes that one `WriteStdin` takes at most.
 const STDIN_LIMIT: usize = 1 << 20;
 
+/// Listings that the driver is asked for at once: it answers in the order in which it is asked, and whoever wants
+/// something else must not wait behind thousands of them.
+const LISTINGS_AT_ONCE: usize = 8;
+
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Service {
     driver: Handle,
+    listings: Arc<Semaphore>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -36,7 +43,7 @@ type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Service {
     /// A service that asks this driver.
     pub fn new(driver: Handle) -> Self {
-        Self { driver }
+        Self { driver, listings: Arc::new(Semaphore::new(LISTINGS_AT_ONCE)) }
     }
 
     /// A stream to a client, which ends with UNAVAILABLE when the daemon is replaced in place.
@@ -64,6 +71,11 @@ impl Service {
         let encode = |result: ProcessResult| Ok(convert::process_result(result));
         Ok(self.stream(ReceiverStream::new(results).map(encode)))
     }
+}
+
+/// A turn to ask for a listing. Cancel-safe.
+async fn turn(listings: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(listings).acquire_owned().await.expect("this semaphore is never closed")
 }
 
 /// The names of a request, if they are not absurdly many: each may stand for every process.
@@ -152,6 +164,7 @@ impl Supervisor for Service {
 
     async fn list_processes(&self, call: Call<v1::ListProcessesRequest>) -> Reply<v1::ListProcessesReply> {
         let query = ListQuery { names: few(call.into_inner().names)?, since: None };
+        let _turn = turn(&self.listings).await;
         let ask = self.driver.ask(|reply| Request::List(reply, query));
         Ok(Response::new(convert::listing(ask.await.map_err(Refusal::from).map_err(refused)?)))
     }
@@ -161,27 +174,37 @@ impl Supervisor for Service {
         call: Call<v1::ListProcessesRequest>,
     ) -> Reply<Self::WatchProcessesStream> {
         let (names, driver) = (few(call.into_inner().names)?, self.driver.clone());
-        let mut changes = driver.ask(Request::Changes).await.map_err(Refusal::from).map_err(refused)?;
+        let listings = Arc::clone(&self.listings);
+        let list = async move |since| {
+            let _turn = turn(&listings).await;
+            let query = ListQuery { names: names.clone(), since };
+            driver.ask(|reply| Request::List(reply, query)).await
+        };
+        let ask = self.driver.ask(Request::Changes);
+        let mut changes = ask.await.map_err(Refusal::from).map_err(refused)?;
+        // The first listing is part of the answer, and not on its way to it: who reads none gets only so many.
+        let first = list(None).await.map_err(Refusal::from).map_err(refused)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        let mut since = first.generation;
         // Ends when the client or the driver is gone: each step waits for one of the two.
         tokio::spawn(async move {
-            let mut since = None;
             loop {
-                let query = ListQuery { names: names.clone(), since };
-                let Ok(listing) = driver.ask(|reply| Request::List(reply, query)).await else { return };
-                since = Some(listing.generation);
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+                let Ok(listing) = list(Some(since)).await else { return };
+                since = listing.generation;
                 for process in listing.processes {
                     if sender.send(Ok(convert::process(process))).await.is_err() {
                         return;
                     }
                 }
-                tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return },
-                    () = sender.closed() => return,
-                }
             }
         });
-        Ok(self.stream(ReceiverStream::new(receiver)))
+        let first =
+            tokio_stream::iter(first.processes.into_iter().map(|process| Ok(convert::process(process))));
+        Ok(self.stream(first.chain(ReceiverStream::new(receiver))))
     }
 
     async fn start_processes(&self, call: Call<v1::OperationRequest>) -> Reply<Self::StartProcessesStream> {
@@ -212,11 +235,13 @@ impl Supervisor for Service {
         &self,
         _: Call<v1::ListConfigurationRequest>,
     ) -> Reply<v1::ListConfigurationReply> {
+        let _turn = turn(&self.listings).await;
         let processes = self.driver.ask_for(Request::ListConfiguration).await.map_err(refused)?;
         Ok(Response::new(convert::configuration(processes)))
     }
 
     async fn reread(&self, _: Call<v1::RereadRequest>) -> Reply<v1::RereadReply> {
+        let _turn = turn(&self.listings).await;
         let changes = self.driver.ask_for(Request::Reread).await.map_err(refused)?;
         Ok(Response::new(convert::changes(changes)))
     }

@@ -5,12 +5,14 @@
 //! services to it. Over HTTP/1.1 there are `xmlrpc`, the log streams of `logtail`, and `web`, the page.
 
 mod accept;
+mod answers;
 mod auth;
 pub mod convert;
 pub mod grpc;
 mod logtail;
 mod origin;
 mod places;
+mod stall;
 mod web;
 pub mod xmlrpc;
 
