@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use supervisor_tests::{Daemon, Signal, binary, is_root, processes};
+use supervisor_tests::{Daemon, Signal, binary, is_root, kill, processes};
 
 const UPGRADED: &str = "Upgraded supervisord (pid $PID, 0.1.0 → 0.1.0)\n";
 
@@ -354,6 +354,28 @@ fn what_a_removed_program_left_running_is_read_on() {
             .is(&format!("Upgraded supervisord (pid {}, 0.1.0 → 0.1.0)\n", daemon.daemon_pid()));
         until_it_writes_on(&daemon);
     }
+}
+
+#[test]
+fn end_of_what_an_adopted_program_left_behind_is_seen_after_an_upgrade() {
+    let mut daemon = Daemon::start(
+        "[program:x]
+command=$ACTOR spawn { ignore=TERM record=$DIR/workers sleep } record=$DIR/leaders sleep
+startsecs=0
+",
+    );
+    let worker = daemon.until_starts("workers", 1)[0].pid;
+    let leader = daemon.until_starts("leaders", 1)[0].pid;
+    daemon.crash();
+    daemon.launch(&[]);
+    assert_eq!(daemon.process_pid("x"), leader);
+    kill(leader, Signal::SIGKILL);
+    daemon.until_log(&format!("left behind: process group {leader}"));
+    upgrade(&daemon);
+    kill(worker, Signal::SIGKILL);
+    // Nobody reaps the two: to the kernel the group is there on.
+    daemon.until_starts("leaders", 2);
+    assert!(!daemon.log().contains("survive SIGKILL"), "{}", daemon.log());
 }
 
 #[test]

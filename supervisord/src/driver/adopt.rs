@@ -12,6 +12,7 @@ use crate::{
     clock::{Moment, Timeline},
     continuity::heir::{self, Bond},
     journal::record::{Identity, Record},
+    os::group::Census,
     output::{LogId, LogSpec},
     process::{Aftermath, Pid},
     request::Channel,
@@ -39,11 +40,11 @@ impl Driver {
     /// Takes these processes over. Their groups are active and none of them has been started. Those that the active
     /// groups do not have are left alone.
     pub(super) fn adopt(&mut self, all: Vec<Adopted>, now: Moment) {
-        let timeline = self.timeline;
+        let (timeline, census) = (self.timeline, Census::default());
         let mut taken = Vec::new();
         for one in all {
             if let Some(id) = self.supervisor.find(&one.record.group, &one.record.name) {
-                taken.push((id, self.adopt_one(id, one, (timeline, now))));
+                taken.push((id, self.adopt_one(id, one, &census, (timeline, now))));
             }
         }
         self.perform_effects(now);
@@ -58,12 +59,19 @@ impl Driver {
     }
 
     /// Puts one process in its place. Returns whether its child can go on as it is.
-    fn adopt_one(&mut self, id: ProcessId, adopted: Adopted, at: (Timeline, Moment)) -> bool {
+    fn adopt_one(
+        &mut self,
+        id: ProcessId,
+        adopted: Adopted,
+        census: &Census,
+        at: (Timeline, Moment),
+    ) -> bool {
         let (timeline, now) = at;
         let Adopted { record, bond, stdout, stderr, stdin, trailing } = adopted;
         let ended = bond.exit();
         let child = record.child.filter(|_| ended.is_none());
-        let remains = ended.is_some() && record.child.is_some_and(|child| self.note_orphans(id, child));
+        let remains =
+            ended.is_some() && record.child.is_some_and(|child| self.note_orphans(id, child, census));
         if let Some(unit) = self.units.get_mut(&id) {
             unit.stdin = stdin;
             unit.child = child;
@@ -206,13 +214,6 @@ impl Driver {
         if self.supervisor.catch_up(id, is_listener, now) {
             let why = if is_listener { "it is an event listener" } else { "its settings have changed" };
             info!("{}: {why}, so it is restarted", self.name_of(id));
-        }
-    }
-
-    /// Hands the ends of foreign processes to the core.
-    pub(super) fn reap_foreign(&mut self, now: Moment) {
-        while let Some((identity, exit)) = self.watch.poll_exit() {
-            self.handle_foreign_exit(identity, exit, now);
         }
     }
 

@@ -60,7 +60,7 @@ impl Driver {
             Effect::Spawn => {}
             Effect::Signal { pid, signal, group } => self.send_signal(id, pid, signal.0, group, now),
             Effect::EndLeftovers { signal } => {
-                self.family.signal(id, signal);
+                self.family.signal(id, self.supervisor.names(id), signal);
                 self.check_leftovers_of(id, now);
             }
             Effect::Changed { to, .. } => {

@@ -1,15 +1,18 @@
 //! Children that ended: reaped, with what they left behind, and told to the core.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use tracing::{debug, warn};
 
-use super::{Driver, family, unit::Unit};
+use super::{Driver, family};
 use crate::{
     clock::Moment,
     config::{KillMode, shlex},
     journal::record::{Child, Identity},
-    os::{reap, search, watch},
+    os::{group::Census, reap, watch},
     output::StreamId,
     process::{Aftermath, Exit, Pid, Process, ProcessState, advice},
     supervisor::ProcessId,
@@ -63,10 +66,11 @@ impl Driver {
         let owners: Vec<ProcessId> = exits.iter().filter_map(|ended| ended.id).collect();
         let mut diagnoses = self.look_for_strays(&exits, now);
         let mut is_family_changed = false;
+        let census = Census::default();
         for Ended { id, pid, exit } in exits {
             if let Some(id) = id {
                 let diagnosis = diagnoses.remove(&id);
-                self.handle_exit(id, pid, exit, diagnosis, now);
+                self.handle_exit(id, pid, (exit, diagnosis), &census, now);
             } else if !self.handle_check_ended(pid, exit, now) && !self.handle_keeper_ended(pid, now) {
                 debug!("reaped unknown pid {pid} ({exit})");
                 self.family.handle_reaped(pid);
@@ -143,44 +147,66 @@ impl Driver {
         Some(diagnosis)
     }
 
-    /// A process that is not our child has ended.
-    pub(super) fn handle_foreign_exit(&mut self, identity: Identity, exit: Exit, now: Moment) {
-        // Not by its pid: a child of ours may have that by now.
-        let is_its = |unit: &Unit| unit.child.is_some_and(|child| child.identity == identity);
-        let Some(id) = self.units.iter().find(|(_, unit)| is_its(unit)).map(|(id, _)| *id) else {
-            return self.check_leftovers(now);
-        };
-        let pid = Pid::from_raw(identity.pid);
-        self.note_foreign_group(id, pid);
-        self.handle_exit(id, pid, exit, None, now);
+    /// Hands the ends of foreign processes to the core.
+    pub(super) fn reap_foreign(&mut self, now: Moment) {
+        let exits: Vec<(Identity, Exit)> = std::iter::from_fn(|| self.watch.poll_exit()).collect();
+        // One look at all processes for all of them.
+        let census = Census::default();
+        let owners: HashMap<Identity, ProcessId> =
+            self.units.iter().filter_map(|(id, unit)| Some((unit.child?.identity, *id))).collect();
+        let mut is_family_changed = false;
+        for (identity, exit) in exits {
+            // Not by its pid: a child of ours may have that by now.
+            let Some(id) = owners.get(&identity).copied() else {
+                is_family_changed = true;
+                continue;
+            };
+            self.note_foreign_group(id, identity, &census);
+            self.handle_exit(id, Pid::from_raw(identity.pid), (exit, None), &census, now);
+        }
+        if is_family_changed {
+            self.check_leftovers(now);
+        }
     }
 
     /// Records what is left of the group of a main process that ended while no daemon ran. Returns whether something is.
-    pub(super) fn note_orphans(&mut self, id: ProcessId, child: Child) -> bool {
+    pub(super) fn note_orphans(&mut self, id: ProcessId, child: Child, census: &Census) -> bool {
         let Some(name) = self.supervisor.names(id) else { return false };
-        family::is_group_of(child, name) && self.note_foreign_group(id, Pid::from_raw(child.identity.pid))
+        family::is_group_of(child, name, census) && self.note_foreign_group(id, child.identity, census)
     }
 
     /// Records what is left of the group of `leader`, which was not our child. Returns whether something is.
-    fn note_foreign_group(&mut self, id: ProcessId, leader: Pid) -> bool {
+    fn note_foreign_group(&mut self, id: ProcessId, leader: Identity, census: &Census) -> bool {
         let killmode = self.supervisor.process(id).map(|process| process.config().killmode);
         if killmode == Some(KillMode::Process) {
             return false;
         }
         // Its parent may take its time to reap it, and until then its group seems to exist.
-        let members = self.family.note_foreign_group(id, leader);
-        for member in &members {
-            if let Ok(identity) = search::identity_of(*member)
-                && let Ok(Some(pidfd)) = watch::open(identity)
-                && let Err(error) = self.watch.add(identity, pidfd)
-            {
-                debug!("the end of pid {member}, which a program left behind, will not be noticed: {error}");
-            }
-        }
-        !members.is_empty()
+        let has_left_some = self.family.note_foreign_group(id, leader, census);
+        self.watch_relatives();
+        has_left_some
     }
 
-    fn handle_exit(&mut self, id: ProcessId, pid: Pid, exit: Exit, diagnosis: Option<String>, now: Moment) {
+    /// Waits for the ends of those left behind who are not our children.
+    fn watch_relatives(&mut self) {
+        for member in self.family.take_unwatched() {
+            if let Ok(Some(pidfd)) = watch::open(member)
+                && let Err(error) = self.watch.add(member, pidfd)
+            {
+                let pid = member.pid;
+                debug!("the end of pid {pid}, which a program left behind, will not be noticed: {error}");
+            }
+        }
+    }
+
+    fn handle_exit(
+        &mut self,
+        id: ProcessId,
+        pid: Pid,
+        (exit, diagnosis): (Exit, Option<String>),
+        census: &Census,
+        now: Moment,
+    ) {
         self.unkeep(id, pid);
         let mut streams = Vec::new();
         if let Some(unit) = self.units.get_mut(&id) {
@@ -196,7 +222,7 @@ impl Driver {
         self.handle_pieces(now);
         self.end_listener(id);
         self.release_sources(id);
-        let remains = !self.family.is_gone(id);
+        let remains = !self.is_gone(id, census);
         self.supervisor.handle_exit(id, exit, Aftermath { remains, diagnosis }, now);
         self.perform_effects(now);
         // After the replacement has been spawned: it does not wait for this, and finds the log still open.
@@ -223,16 +249,25 @@ impl Driver {
     pub(super) fn check_leftovers(&mut self, now: Moment) {
         // A dead stray may have left strays of its own.
         self.family.find_strays(&self.supervisor, &[]);
+        let census = Census::default();
         for id in self.family.bereaved() {
-            self.check_leftovers_of(id, now);
+            if self.is_gone(id, &census) {
+                self.supervisor.handle_leftovers_gone(id, now);
+            }
         }
         self.perform_effects(now);
     }
 
     /// Tells the core if nothing is left of what main processes of `id` left behind.
     pub(super) fn check_leftovers_of(&mut self, id: ProcessId, now: Moment) {
-        if self.family.is_gone(id) {
+        if self.is_gone(id, &Census::default()) {
             self.supervisor.handle_leftovers_gone(id, now);
         }
+    }
+
+    fn is_gone(&mut self, id: ProcessId, census: &Census) -> bool {
+        let is_gone = self.family.is_gone(id, self.supervisor.names(id), census);
+        self.watch_relatives();
+        is_gone
     }
 }

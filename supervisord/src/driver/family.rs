@@ -13,8 +13,12 @@ use tracing::debug;
 
 use crate::{
     config::{KillMode, StopSignal, shlex},
-    journal::record::Child,
-    os::{family, search, signal},
+    journal::record::{Child, Identity},
+    os::{
+        family,
+        group::{Census, ForeignGroup},
+        search, signal,
+    },
     process::Pid,
     supervisor::{ProcessId, Supervisor},
 };
@@ -34,16 +38,32 @@ struct Remains {
     /// Process groups of dead main processes that still have members.
     groups: Vec<Pid>,
     /// Those of main processes that were not our children.
-    foreign_groups: Vec<Pid>,
+    foreign_groups: Vec<ForeignGroup>,
     /// Descendants that became our children, of whatever group: one that was found in the group of its main process
     /// may be about to leave it.
     strays: HashSet<Pid>,
+}
+
+impl Remains {
+    /// Forgets foreign groups that are gone, and tells members that were not known.
+    fn look_again(&mut self, name: Option<(&str, &str)>, census: &Census, found: &mut Vec<Identity>) {
+        let is_its = |pid| name.is_some_and(|name| has_marks(pid, name));
+        self.foreign_groups.retain_mut(|group| match group.look_again(is_its, census) {
+            Some(new) => {
+                found.extend(new);
+                true
+            }
+            None => false,
+        });
+    }
 }
 
 /// What all programs left behind.
 #[derive(Debug, Default)]
 pub(super) struct Family {
     of: HashMap<ProcessId, Remains>,
+    /// Processes that are not our children and of whose end nobody tells us yet.
+    unwatched: Vec<Identity>,
     /// Children of ours that seem to belong to no program, and how often they were looked at. They are reaped and
     /// otherwise left alone.
     strangers: HashMap<Pid, u8>,
@@ -57,22 +77,33 @@ impl Family {
         }
     }
 
-    /// Records what is left of the group of `leader`, a dead main process that was not our child. Returns its members.
-    pub(super) fn note_foreign_group(&mut self, id: ProcessId, leader: Pid) -> Vec<Pid> {
-        let members = search::members_of_group(leader);
-        if !members.is_empty() {
-            self.of.entry(id).or_default().foreign_groups.push(leader);
-        }
-        members
+    /// Records what is left of the group of `leader`, a main process that was not our child and ended just now, or
+    /// whose group is known to be its own still. Returns whether something is.
+    pub(super) fn note_foreign_group(&mut self, id: ProcessId, leader: Identity, census: &Census) -> bool {
+        let Some(group) = ForeignGroup::new(leader, |_| true, census) else { return false };
+        self.unwatched.extend(group.members());
+        self.of.entry(id).or_default().foreign_groups.push(group);
+        true
+    }
+
+    /// Processes whose end must be watched for, because they are not our children.
+    pub(super) fn take_unwatched(&mut self) -> Vec<Identity> {
+        std::mem::take(&mut self.unwatched)
     }
 
     /// The process groups and strays that `id` has left behind.
     pub(super) fn remains_of(&self, id: ProcessId) -> (Vec<i32>, Vec<i32>) {
         let Some(remains) = self.of.get(&id) else { return Default::default() };
-        let groups = remains.groups.iter().chain(&remains.foreign_groups).map(|pid| pid.as_raw()).collect();
+        let foreign = remains.foreign_groups.iter().map(ForeignGroup::number);
+        let groups = remains.groups.iter().copied().chain(foreign).map(Pid::as_raw).collect();
         let mut strays: Vec<i32> = remains.strays.iter().map(|pid| pid.as_raw()).collect();
         strays.sort_unstable();
         (groups, strays)
+    }
+
+    /// More about those of the groups that are not of children of ours.
+    pub(super) fn foreign_groups_of(&self, id: ProcessId) -> Vec<ForeignGroup> {
+        self.of.get(&id).map(|remains| remains.foreign_groups.clone()).unwrap_or_default()
     }
 
     /// Looks for children of ours that are nobody's main process, and attributes them by their environment. Returns
@@ -131,11 +162,11 @@ impl Family {
         self.of.keys().copied().collect()
     }
 
-    /// Whether what `id` left behind is gone, and forgets it if so.
-    pub(super) fn is_gone(&mut self, id: ProcessId) -> bool {
+    /// Whether what `id`, which has this group and name, left behind is gone, and forgets it if so.
+    pub(super) fn is_gone(&mut self, id: ProcessId, name: Option<(&str, &str)>, census: &Census) -> bool {
         let Some(remains) = self.of.get_mut(&id) else { return true };
         remains.groups.retain(|group| family::group_exists(*group));
-        remains.foreign_groups.retain(|group| !search::members_of_group(*group).is_empty());
+        remains.look_again(name, census, &mut self.unwatched);
         let gone =
             remains.groups.is_empty() && remains.foreign_groups.is_empty() && remains.strays.is_empty();
         if gone {
@@ -145,10 +176,12 @@ impl Family {
     }
 
     /// Sends a signal to everything that `id` left behind.
-    pub(super) fn signal(&mut self, id: ProcessId, signal: StopSignal) {
-        let Some(remains) = self.of.get(&id) else { return };
-        for group in remains.groups.iter().chain(&remains.foreign_groups) {
-            note_refusal(*group, signal::kill_group(*group, signal.0));
+    pub(super) fn signal(&mut self, id: ProcessId, name: Option<(&str, &str)>, signal: StopSignal) {
+        let Some(remains) = self.of.get_mut(&id) else { return };
+        remains.look_again(name, &Census::default(), &mut self.unwatched);
+        let foreign = remains.foreign_groups.iter().map(ForeignGroup::number);
+        for group in remains.groups.iter().copied().chain(foreign) {
+            note_refusal(group, signal::kill_group(group, signal.0));
         }
         for stray in &remains.strays {
             let Ok(stat) = family::stat_of(*stray) else { continue };
@@ -163,13 +196,22 @@ impl Family {
         }
     }
 
-    /// Goes on with what [`Family::remains_of`] gave.
-    pub(super) fn resume(&mut self, id: ProcessId, groups: &[i32], strays: &[i32]) {
+    /// Goes on with what [`Family::remains_of`] and [`Family::foreign_groups_of`] gave.
+    pub(super) fn resume(
+        &mut self,
+        id: ProcessId,
+        (groups, strays): (&[i32], &[i32]),
+        foreign: Vec<ForeignGroup>,
+    ) {
         if groups.is_empty() && strays.is_empty() {
             return;
         }
         let remains = self.of.entry(id).or_default();
-        remains.groups.extend(groups.iter().copied().map(Pid::from_raw));
+        let is_foreign = |group: &Pid| foreign.iter().any(|foreign| foreign.number() == *group);
+        let groups = groups.iter().copied().map(Pid::from_raw);
+        remains.groups.extend(groups.filter(|group| !is_foreign(group)));
+        self.unwatched.extend(foreign.iter().flat_map(ForeignGroup::members));
+        remains.foreign_groups.extend(foreign);
         remains.strays.extend(strays.iter().copied().map(Pid::from_raw));
     }
 
@@ -187,8 +229,9 @@ impl Family {
         };
         let stats = remains.strays.iter().filter_map(|pid| family::stat_of(*pid).ok());
         let named: Vec<Pid> = stats.map(|stat| stat.group).collect();
-        let unnamed =
-            remains.groups.iter().chain(&remains.foreign_groups).filter(|group| !named.contains(group));
+        let foreign = remains.foreign_groups.iter().map(ForeignGroup::number);
+        let groups = remains.groups.iter().copied().chain(foreign);
+        let unnamed = groups.filter(|group| !named.contains(group));
         let mut parts: Vec<String> = unnamed.map(|group| format!("process group {group}")).collect();
         parts.extend(remains.strays.iter().map(stray));
         parts.sort();
@@ -203,14 +246,16 @@ impl Family {
 /// Whether the process group with the number of `child`, a main process of the program `name` (group and name) that
 /// ended while nobody watched, still is its own. The kernel keeps the number of a group from being a pid again, but the
 /// group may have ended too.
-pub(super) fn is_group_of(child: Child, name: (&str, &str)) -> bool {
+pub(super) fn is_group_of(child: Child, name: (&str, &str), census: &Census) -> bool {
     let leader = Pid::from_raw(child.identity.pid);
     match search::identity_of(leader) {
         // Not reaped yet, or another's number by now.
         Ok(identity) => identity == child.identity,
         // One member that can be told is enough.
-        Err(_) => search::members_of_group(leader)
-            .into_iter()
+        Err(_) => census
+            .members_of_group(leader)
+            .iter()
+            .map(|member| Pid::from_raw(member.pid))
             .any(|member| search::holds_any(member, child.pipes) || has_marks(member, name)),
     }
 }

@@ -108,6 +108,7 @@ impl Driver {
             past: memory.past,
             leftovers: memory.leftovers,
             groups,
+            foreign_groups: self.family.foreign_groups_of(id),
             strays,
             stdin: unit.stdin.as_ref().map(|stdin| inherited.add(stdin.as_fd())),
             listener: self.events.pools.carry_listener(id),
@@ -300,7 +301,7 @@ impl Driver {
             self.watch_foreign(child.identity, pidfd);
         }
         self.units.insert(id, unit);
-        self.family.resume(id, &carried.groups, &carried.strays);
+        self.family.resume(id, (&carried.groups, &carried.strays), carried.foreign_groups);
         self.supervisor.restore(id, &memory, None, at);
         if let Some(fastcgi) = &config.fastcgi
             && self.supervisor.process(id).is_some_and(|process| !process.is_at_rest())

@@ -10,6 +10,7 @@ use crate::{
     config::{Config, GroupConfig},
     event::{CarriedListener, CarriedPool},
     journal::record::{Child, Leftovers, Life, Past},
+    os::group::ForeignGroup,
     output::Held,
     process::{Memory, Pid},
 };
@@ -67,6 +68,9 @@ pub struct Carried {
     /// Their process groups.
     #[serde(default)]
     pub groups: Vec<i32>,
+    /// More about those among them whose main processes were not our children.
+    #[serde(default)]
+    pub foreign_groups: Vec<ForeignGroup>,
     /// Descendants outside of these.
     #[serde(default)]
     pub strays: Vec<i32>,

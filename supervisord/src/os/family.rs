@@ -81,6 +81,13 @@ pub struct Stat {
     pub wait_status: i32,
 }
 
+impl Stat {
+    /// Whether it has ended, and only waits to be reaped.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
 /// Reads `/proc/PID/stat`.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ mod child;
 pub mod environment;
 pub mod family;
 pub mod foreign;
+pub mod group;
 pub mod guard;
 pub mod handover;
 pub mod limits;

@@ -104,7 +104,10 @@ fn pipe_at(path: &Path) -> Option<PipeId> {
 /// Other processes of the same process group, and its children.
 fn relatives_of(pid: Pid) -> Vec<Pid> {
     // Of one that was reaped the group may be left.
-    let Ok(own) = family::stat_of(pid) else { return members_of_group(pid) };
+    let Ok(own) = family::stat_of(pid) else {
+        let census = super::group::Census::default();
+        return census.members_of_group(pid).iter().map(|member| Pid::from_raw(member.pid)).collect();
+    };
     // Programs share our session unless they have left it: the group is theirs alone.
     let is_relative = |other: &Pid| {
         *other != pid
@@ -117,14 +120,6 @@ fn relatives_of(pid: Pid) -> Vec<Pid> {
 pub fn all_processes() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid::from_raw))
-}
-
-/// Living members of a process group.
-pub fn members_of_group(group: Pid) -> Vec<Pid> {
-    let is_member = |pid: &Pid| {
-        family::stat_of(*pid).is_ok_and(|stat| stat.group == group && !matches!(stat.state, 'Z' | 'X' | 'x'))
-    };
-    all_processes().filter(is_member).collect()
 }
 
 /// Finds the children of spawns of which only the beginning was written down: for each of `intents` the process that
@@ -161,7 +156,7 @@ pub fn find_newborn(intents: &[Pipes]) -> Vec<Option<Identity>> {
 }
 
 fn is_leader(pid: Pid) -> bool {
-    family::stat_of(pid).is_ok_and(|stat| stat.group == pid && !matches!(stat.state, 'Z' | 'X' | 'x'))
+    family::stat_of(pid).is_ok_and(|stat| stat.group == pid && !stat.is_dead())
 }
 
 /// Which intents' pipes `pid` holds.
