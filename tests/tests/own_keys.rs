@@ -21,6 +21,29 @@ killmode=process
 }
 
 #[test]
+fn killmode_of_a_program_that_was_removed_while_no_daemon_ran_is_heeded() {
+    for (killmode, is_left) in [("process", true), ("group", false)] {
+        let mut daemon = Daemon::start(&format!(
+            "[program:x]
+command=$ACTOR spawn {{ record=$DIR/workers sleep }} record=$DIR/starts sleep
+startsecs=0
+killmode={killmode}
+"
+        ));
+        let worker = daemon.until_starts("workers", 1)[0].pid;
+        daemon.until_starts("starts", 1);
+        daemon.crash();
+        daemon.configure("");
+        daemon.launch(&[]);
+        daemon.until_log("is not in the configuration any more, so it is stopped");
+        daemon.until("the end of the program", || daemon.ctl("status").stdout.is_empty());
+        let lives = processes::is_alive(worker) && !processes::is_zombie(worker);
+        assert_eq!(lives, is_left, "{killmode}");
+        kill(worker, Signal::SIGKILL);
+    }
+}
+
+#[test]
 fn killmode_is_checked() {
     let daemon = Daemon::prepare("[program:x]\ncommand=/bin/true\nkillmode=all\n");
     let reply = daemon.supervisord(&["-c", &daemon.config_file().display().to_string(), "--check"]);

@@ -432,7 +432,7 @@ pub enum AutoRestart {
 
 /// Key `killmode`: which processes of a program are ended when its main process has died, before a replacement starts
 /// and before a stop is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KillMode {
     /// `process`: none, as in Supervisor.

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     clock::{Moment, Timeline},
     config::{
-        AutoRestart, DaemonDeath, Environment, GroupConfig, GroupKind, KillMode, LogTarget, OutputConfig,
+        AutoRestart, DaemonDeath, Environment, GroupConfig, GroupKind, LogTarget, OutputConfig,
         ProgramConfig, StopSignal, diff,
     },
     journal::{
@@ -189,7 +189,7 @@ fn stand_in(record: &Record) -> ProgramConfig {
         stopwaitsecs: Duration::from_secs(record.manner.wait),
         stopasgroup: record.manner.stop_group,
         killasgroup: record.manner.kill_group,
-        killmode: KillMode::Tree,
+        killmode: record.manner.killmode,
         login_environment: false,
         user: None,
         redirect_stderr: record.logs[1].is_none(),

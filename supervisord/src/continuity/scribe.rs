@@ -165,6 +165,7 @@ pub fn record_of(
             wait: config.stopwaitsecs.as_secs(),
             stop_group: config.stopasgroup,
             kill_group: config.killasgroup,
+            killmode: config.killmode,
         },
         logs: belongings.logs,
         remains: Remains {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::KillMode;
+
 /// The version of the form. A reader takes this and all earlier ones, and of later ones what [`Essence`] says.
 pub const FORMAT: u32 = 1;
 
@@ -135,7 +137,13 @@ impl Essence {
             intent: None,
             past: Past::default(),
             // Supervisor's defaults.
-            manner: Manner { signal: 15, wait: 10, stop_group: false, kill_group: false },
+            manner: Manner {
+                signal: 15,
+                wait: 10,
+                stop_group: false,
+                kill_group: false,
+                killmode: whole_tree(),
+            },
             logs: [None, None],
             remains: Remains::default(),
         })
@@ -249,6 +257,14 @@ pub struct Manner {
     pub stop_group: bool,
     /// Whether SIGKILL goes to the whole process group.
     pub kill_group: bool,
+    /// Which processes that its main process leaves behind are ended.
+    #[serde(default = "whole_tree")]
+    pub killmode: KillMode,
+}
+
+/// How all programs were stopped before it was written down: the default of the key.
+fn whole_tree() -> KillMode {
+    KillMode::Tree
 }
 
 /// What dead main processes have left behind.

@@ -8,7 +8,7 @@ use super::condition::Outcome;
 use super::file::{Journal, JournalError};
 use super::record::*;
 use super::*;
-use crate::process::Exit;
+use crate::{config::KillMode, process::Exit};
 
 fn header() -> Header {
     Header {
@@ -36,7 +36,13 @@ fn record(name: &str, life: Life) -> Record {
         }),
         intent: None,
         past: Past { exit: Some(Exit::Signal { signal: 9, core_dumped: false }), ..Past::default() },
-        manner: Manner { signal: 15, wait: 10, stop_group: false, kill_group: true },
+        manner: Manner {
+            signal: 15,
+            wait: 10,
+            stop_group: false,
+            kill_group: true,
+            killmode: KillMode::Group,
+        },
         logs: [Some("/tmp/a b".into()), None],
         remains: Remains::default(),
     }
@@ -134,7 +140,8 @@ fn record_of_the_first_version_with_the_least_it_must_have_is_read() {
     let text = [journal(&[Line::Header(Cow::Owned(header()))]), line.into_bytes()].concat();
     let snapshot = replay(&text).unwrap();
     assert_eq!(snapshot.damage, None);
-    assert_eq!(snapshot.records.values().next().map(|record| record.life), Some(Life::Stopped));
+    let found = snapshot.records.values().next().map(|record| (record.life, record.manner.killmode));
+    assert_eq!(found, Some((Life::Stopped, KillMode::Tree)));
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub fn record(one: &Match, identity: Option<Identity>, timeline: Timeline, now: 
             wait: config.stopwaitsecs.as_secs(),
             stop_group: config.stopasgroup,
             kill_group: config.killasgroup,
+            killmode: config.killmode,
         },
         logs: [old.stdout_log.clone(), old.stderr_log.clone()],
         remains: Remains::default(),

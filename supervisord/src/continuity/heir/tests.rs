@@ -5,6 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::{super::scribe, *};
 use crate::{
+    config::KillMode,
     journal::record::{self, Leftovers},
     process::{Effect, Pid, test_defaults},
 };
@@ -111,7 +112,13 @@ fn record(memory: &Memory, settings: u64) -> Record {
         child,
         intent: None,
         past: memory.past.clone(),
-        manner: record::Manner { signal: 15, wait: 10, stop_group: false, kill_group: false },
+        manner: record::Manner {
+            signal: 15,
+            wait: 10,
+            stop_group: false,
+            kill_group: false,
+            killmode: KillMode::Tree,
+        },
         logs: [None, None],
         remains: Remains { leftovers: memory.leftovers, ..Remains::default() },
     }
