@@ -253,6 +253,7 @@ impl Driver {
     pub(super) fn reread(&mut self) -> Result<Changes, Refusal> {
         let loaded = self.load()?;
         self.available = loaded.config;
+        self.launcher.forget_users();
         self.say_where_the_journal_stays();
         let active: Vec<GroupConfig> =
             self.supervisor.groups().iter().map(|group| GroupConfig::clone(group.config())).collect();

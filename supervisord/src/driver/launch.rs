@@ -21,7 +21,7 @@ use crate::{
         limits, passing,
         pipe::{self, InputPipe, OnDaemonDeath, OutputPipe},
         spawn::{self, Identity, OpenFiles, SpawnFailure, SpawnPlan, Spawner, Subject},
-        users,
+        users::Register,
     },
     process::Pid,
 };
@@ -36,6 +36,7 @@ pub(super) struct Launcher {
     server_url: Option<String>,
     /// The limit that the daemon had before it raised its own.
     open_files: Option<OpenFiles>,
+    users: Register,
     null: File,
 }
 
@@ -174,12 +175,19 @@ impl Launcher {
             environment: std::env::vars_os().filter_map(pair).collect(),
             path: std::env::var("PATH").ok(),
             server_url: server_url(config),
+            users: Register::default(),
             null: OpenOptions::new()
                 .read(true)
                 .write(true)
                 .custom_flags(libc::O_CLOEXEC)
                 .open("/dev/null")?,
         })
+    }
+
+    /// What is known of users and their groups may have changed, and whoever asks for a start wants that to count. When a
+    /// program is started again by itself, it does not: a database that takes its time must not hold up all others.
+    pub(super) fn forget_users(&mut self) {
+        self.users.forget();
     }
 
     /// The limit of open files that children get.
@@ -245,6 +253,7 @@ impl Launcher {
     /// Takes over what children learn from a new configuration.
     pub(super) fn set_config(&mut self, config: &Config) {
         self.server_url = server_url(config);
+        self.forget_users();
     }
 
     /// Checks that the command of a program can be executed.
@@ -285,7 +294,7 @@ impl Launcher {
         };
         let environment = self.environment_for(group, config)?;
         let directory = config.directory.as_deref().map(path_text).transpose()?;
-        let identity = config.user.as_ref().map(identity).transpose()?;
+        let identity = config.user.as_ref().map(|user| self.identity(user)).transpose()?;
         Ok(Prepared { pipes, command, environment, directory, identity, stdin, stdout, stderr })
     }
 
@@ -344,7 +353,7 @@ impl Launcher {
         }
         own.push(("SUPERVISOR_PROCESS_NAME", &config.name));
         own.push(("SUPERVISOR_GROUP_NAME", group));
-        let login = login_environment(config)?;
+        let login = self.login_environment(config)?;
         own.extend(login.iter().map(|(name, value)| (*name, value.as_str())));
         own.retain(|(name, _)| config.environment.get(name).is_none());
         own.extend(config.environment.0.iter().map(|(name, value)| (name.as_str(), value.as_str())));
@@ -355,6 +364,27 @@ impl Launcher {
             CString::new(format!("{name}={value}")).map_err(|_| LaunchError::Nul { what: "environment" })
         });
         inherited.chain(added).collect()
+    }
+
+    /// What a login as the program's user would set, if that is wanted.
+    fn login_environment(&self, config: &ProgramConfig) -> Result<Vec<(&'static str, String)>, LaunchError> {
+        let Some(user) = config.user.as_ref().filter(|_| config.login_environment) else {
+            return Ok(Vec::new());
+        };
+        let unknown = |error| LaunchError::Groups { user: user.name.clone(), error };
+        let found = self.users.by_uid(user.uid).map_err(|errno| unknown(errno.into()))?;
+        let found = found.ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
+        let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+        Ok(vec![
+            ("HOME", text(found.home)),
+            ("USER", found.name.clone()),
+            ("LOGNAME", found.name),
+            ("SHELL", text(found.shell)),
+        ])
+    }
+
+    fn identity(&self, user: &User) -> Result<Identity, LaunchError> {
+        self.users.identity_of(user).map_err(|error| LaunchError::Groups { user: user.name.clone(), error })
     }
 }
 
@@ -368,25 +398,6 @@ fn leave_word(pipe: OutputPipe, error: &LaunchError) -> Option<OwnedFd> {
 
 fn path_text(path: &Path) -> Result<CString, LaunchError> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| LaunchError::Nul { what: "directory" })
-}
-
-/// What a login as the program's user would set, if that is wanted.
-fn login_environment(config: &ProgramConfig) -> Result<Vec<(&'static str, String)>, LaunchError> {
-    let Some(user) = config.user.as_ref().filter(|_| config.login_environment) else { return Ok(Vec::new()) };
-    let unknown = |error| LaunchError::Groups { user: user.name.clone(), error };
-    let found = users::by_uid(user.uid).map_err(|errno| unknown(errno.into()))?;
-    let found = found.ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
-    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
-    Ok(vec![
-        ("HOME", text(found.home)),
-        ("USER", found.name.clone()),
-        ("LOGNAME", found.name),
-        ("SHELL", text(found.shell)),
-    ])
-}
-
-fn identity(user: &User) -> Result<Identity, LaunchError> {
-    users::identity_of(user).map_err(|error| LaunchError::Groups { user: user.name.clone(), error })
 }
 
 fn step_error(config: &ProgramConfig, plan: &SpawnPlan<'_>, failure: SpawnFailure) -> LaunchError {

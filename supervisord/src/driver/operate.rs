@@ -51,6 +51,9 @@ impl Driver {
         let targets = self.resolve(&operate.names);
         let all: Vec<ProcessId> = targets.named.iter().chain(&targets.gathered).copied().collect();
         let is_restart = operate.verb == Verb::Restart;
+        if is_restart || operate.verb == Verb::Start {
+            self.launcher.forget_users();
+        }
         let phase = if is_restart { Phase::Stop } else { Phase::Whole };
         let capacity = 2 * all.len() + targets.unmatched.len();
         let then_start = if is_restart { all } else { Vec::new() };

@@ -1,5 +1,7 @@
 //! Users and groups of the machine, and becoming one of them.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
@@ -83,12 +85,59 @@ pub fn groups_of(name: &str, gid: u32) -> io::Result<Vec<u32>> {
     Ok(std::iter::once(gid).chain(others).collect())
 }
 
-/// What a child needs to become `user`.
-///
-/// # Errors
-/// As [`groups_of`].
-pub fn identity_of(user: &config::User) -> io::Result<Identity> {
-    Ok(Identity { uid: user.uid, gid: user.gid, groups: groups_of(&user.name, user.gid)? })
+/// What the user database has said. One on a network may take its time, and everything waits meanwhile: it is asked
+/// once, until somebody wants to know anew.
+#[derive(Debug, Default)]
+pub struct Register {
+    groups: Answers<(String, u32), Vec<u32>>,
+    users: Answers<u32, Option<User>>,
+}
+
+impl Register {
+    /// The database is asked again.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What a child needs to become `user`.
+    ///
+    /// # Errors
+    /// As [`groups_of`].
+    pub fn identity_of(&self, user: &config::User) -> io::Result<Identity> {
+        let ask = || groups_of(&user.name, user.gid);
+        let groups = self.groups.get((user.name.clone(), user.gid), ask)?;
+        Ok(Identity { uid: user.uid, gid: user.gid, groups })
+    }
+
+    /// See [`by_uid`].
+    ///
+    /// # Errors
+    /// As [`by_uid`].
+    pub fn by_uid(&self, uid: u32) -> Result<Option<User>, Errno> {
+        self.users.get(uid, || by_uid(uid))
+    }
+}
+
+/// Answers that are known.
+#[derive(Debug)]
+struct Answers<K, V>(RefCell<BTreeMap<K, V>>);
+
+impl<K, V> Default for Answers<K, V> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<K: Ord, V: Clone> Answers<K, V> {
+    /// A refusal is no answer: the next one asks again.
+    fn get<E>(&self, key: K, ask: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
+        if let Some(known) = self.0.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let answer = ask()?;
+        self.0.borrow_mut().insert(key, answer.clone());
+        Ok(answer)
+    }
 }
 
 /// Makes the daemon itself run as `uid` for good. Who is that user already keeps everything.
@@ -125,6 +174,25 @@ mod tests {
         assert_eq!((root.name.as_str(), root.uid, root.gid), ("root", 0, 0));
         assert_eq!(by_uid(3_999_999_999), Ok(None));
         assert_eq!(groups_of("root", 0).expect("known").first(), Some(&0));
+    }
+
+    #[test]
+    fn an_answer_is_asked_for_once_and_after_a_refusal_again() {
+        let answers = Answers::default();
+        let mut asked = 0;
+        for (answer, expected) in [(Err("busy"), Err("busy")), (Ok(5), Ok(5)), (Ok(6), Ok(5))] {
+            let ask = || {
+                asked += 1;
+                answer
+            };
+            assert_eq!(answers.get("key", ask), expected);
+        }
+        assert_eq!(asked, 2);
+        let mut register = Register::default();
+        let root = register.by_uid(0);
+        assert_eq!((root.clone(), root), (register.by_uid(0), by_uid(0)));
+        register.forget();
+        assert!(register.users.0.borrow().is_empty());
     }
 
     #[test]
