@@ -63,7 +63,10 @@ fn capture(path: PathBuf, maxbytes: u64) -> io::Result<()> {
         while output.streams() > 0 {
             let wake = output.poll_timeout().unwrap_or_else(|| now().mono + Duration::from_secs(60));
             tokio::select! {
-                () = output.ready() => output.pump(now()),
+                () = output.ready() => {
+                    let round = output.look();
+                    output.pump(&round, now());
+                }
                 () = tokio::time::sleep_until(wake.into()) => output.handle_timeout(now()),
             }
         }

@@ -360,7 +360,7 @@ impl Driver {
                 Wake::MoreExits | Wake::Deadline => self.reap(now),
                 Wake::Request(request) => self.handle_requests(request, now),
                 Wake::ForeignExit => self.reap_foreign(now),
-                Wake::Output => self.output.pump(now),
+                Wake::Output => self.handle_output(now),
                 Wake::Room => self.pump_outbox(),
                 Wake::JobEnded => {}
                 Wake::Parted(endpoints) => self.execute(endpoints).await,
@@ -479,6 +479,16 @@ impl Driver {
     fn handle_requests(&mut self, first: Request, now: Moment) {
         self.handle_request(first, now);
         for _ in 1..REQUESTS_AT_ONCE {
+    fn handle_output(&mut self, now: Moment) {
+        let round = self.output.look();
+        if round.has_end() {
+            // A dying program closes its pipe just before it is a zombie: its replacement does not wait for the signal
+            // about that, nor for what is to be done about the pipe, and finds the log still open.
+            self.reap(now);
+        }
+        self.output.pump(&round, now);
+    }
+
             self.perform_effects(now);
             let Ok(request) = self.requests.try_recv() else { return };
             self.handle_request(request, now);

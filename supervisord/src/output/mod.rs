@@ -85,6 +85,28 @@ pub struct LogId(Key);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(Key);
 
+/// Pipes that have something for us, as many as are served at a time.
+#[allow(missing_debug_implementations, reason = "an event of the kernel has none")]
+pub struct Round {
+    events: [epoll::Event; ROUND],
+    count: usize,
+}
+
+impl Round {
+    /// Whether a pipe has come to its end. Mostly its program has, too.
+    pub fn has_end(&self) -> bool {
+        let is_end = |event: &epoll::Event| {
+            let (data, flags) = (event.data.u64(), event.flags);
+            data & LOG_EVENT == 0 && flags.contains(epoll::EventFlags::HUP)
+        };
+        self.events().iter().any(is_end)
+    }
+
+    fn events(&self) -> &[epoll::Event] {
+        &self.events[..self.count]
+    }
+}
+
 impl Output {
     /// Nothing captured yet. Must be called within a runtime.
     ///
@@ -186,21 +208,27 @@ impl Output {
         Ok(StreamId(key))
     }
 
-    /// Waits until [`Output::pump`] has something to do. Cancel-safe.
+    /// Waits until [`Output::look`] has something to find. Cancel-safe.
     pub async fn ready(&self) {
         self.gate.ready().await;
     }
 
-    /// Serves the pipes that have data, each with a bounded amount.
-    pub fn pump(&mut self, now: Moment) {
+    /// Which pipes have something for us. To be served by [`Output::pump`].
+    pub fn look(&mut self) -> Round {
         let mut events = [no_event(); ROUND];
         let count = self.gate.look(&mut events);
+        Round { events, count }
+    }
+
+    /// Serves the pipes that have data, each with a bounded amount.
+    pub fn pump(&mut self, round: &Round, now: Moment) {
+        let (events, count) = (round.events(), round.count);
         if count == 0 {
             return self.gate.open();
         }
         let share = (ROUND_BYTES / count).clamp(CHUNK, MOST);
         let mut smallest = MOST;
-        for event in &events[..count] {
+        for event in events {
             let (data, flags) = (event.data.u64(), event.flags);
             if data & LOG_EVENT == 0 {
                 let key = Key::from_u64(data);
@@ -409,7 +437,8 @@ impl Output {
     /// Moves up to `limit` bytes from a pipe to its log; `None` when the stream or the log is done for now.
     fn transfer(&mut self, key: Key, limit: usize, now: Moment) -> Option<usize> {
         if self.buffer.is_empty() {
-            self.buffer.resize(CHUNK, 0);
+            // Pages that are zero already are not touched, and where all is spliced they never are.
+            self.buffer = vec![0; CHUNK];
         }
         let stream = self.streams.get_mut(key)?;
         let log_key = stream.log;

@@ -64,7 +64,10 @@ impl Bed {
             let look = at + Duration::from_millis(5);
             let wake = self.output.poll_timeout().unwrap_or(look).min(look);
             tokio::select! {
-                () = self.output.ready() => self.output.pump(now()),
+                () = self.output.ready() => {
+                    let round = self.output.look();
+                    self.output.pump(&round, now());
+                }
                 () = tokio::time::sleep_until(wake.into()) => self.output.handle_timeout(now()),
             }
         }
