@@ -5,7 +5,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::{
+    ffi::{OsStrExt, OsStringExt},
+    fs::MetadataExt,
+};
+use std::path::Path;
 
 use nix::unistd::Pid;
 
@@ -13,6 +17,8 @@ use super::signal::{SignalError, kill_group};
 
 /// Largest environment that is read: the kernel's own limit with its default stack size.
 const ENVIRON_MAX: u64 = 2 << 20;
+/// What the kernel hands out of most files below `/proc` at a time.
+const PAGE: usize = 4096;
 
 /// From now on, descendants whose parent has ended become our children.
 ///
@@ -37,15 +43,50 @@ pub fn group_exists(pgid: Pid) -> bool {
 ///
 /// Both ways may miss a child if another ends meanwhile; ask again after reaping.
 pub fn children_of_self() -> Vec<Pid> {
-    let has_list = fs::exists("/proc/thread-self/children").unwrap_or(false);
-    if has_list { children_by_list() } else { children_by_scan() }
+    match read_small("/proc/thread-self/children") {
+        Ok(list) if is_single_thread() => parse_list(&list),
+        Ok(_) => children_by_lists(),
+        Err(_) => children_by_scan(),
+    }
 }
 
-fn children_by_list() -> Vec<Pid> {
+/// Each thread has a list of its own.
+fn children_by_lists() -> Vec<Pid> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
     // The list of a thread that ends meanwhile cannot be read: its children have become another thread's.
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
-    lists.flat_map(|list| list.split_ascii_whitespace().filter_map(parse_pid).collect::<Vec<_>>()).collect()
+    let lists = threads.filter_map(|thread| read_small(thread.ok()?.path().join("children")).ok());
+    lists.flat_map(|list| parse_list(&list)).collect()
+}
+
+/// Whether no other thread of ours can have children. Source: proc(5), the directory has a link for each thread.
+fn is_single_thread() -> bool {
+    fs::metadata("/proc/self/task").is_ok_and(|directory| directory.nlink() == 3)
+}
+
+fn parse_list(list: &[u8]) -> Vec<Pid> {
+    let words = list.split(u8::is_ascii_whitespace);
+    words.filter_map(|word| parse_pid(std::str::from_utf8(word).ok()?)).collect()
+}
+
+/// Reads a file below `/proc` in as few calls as possible: the usual ways feel their way, for these have no size.
+fn read_small(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut bytes = vec![0; PAGE];
+    let mut len = 0;
+    loop {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => {
+                bytes.truncate(len);
+                return Ok(bytes);
+            }
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if len == bytes.len() {
+            bytes.resize(2 * len, 0);
+        }
+    }
 }
 
 fn children_by_scan() -> Vec<Pid> {
@@ -93,7 +134,7 @@ impl Stat {
 /// # Errors
 /// When the process is gone or hidden.
 pub fn stat_of(pid: Pid) -> io::Result<Stat> {
-    let bytes = fs::read(format!("/proc/{pid}/stat"))?;
+    let bytes = read_small(format!("/proc/{pid}/stat"))?;
     parse_stat(&bytes)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/PID/stat"))
 }
