@@ -139,19 +139,18 @@ impl Driver {
 
     /// Writes the whole journal anew.
     pub(super) fn rewrite_journal(&mut self, now: Moment) {
-        if self.journal.is_none() {
-            return;
-        }
+        let Some(mut journal) = self.journal.take() else { return };
+        let mut scribe = std::mem::take(&mut self.scribe);
         let header = self.header(self.supervisor.mode() == Mode::ShuttingDown);
-        let ids = self.supervisor.in_name_order();
-        let records: Vec<(ProcessId, Record)> =
-            ids.into_iter().filter_map(|id| Some((id, self.record_of(id)?))).collect();
-        for (id, record) in &records {
-            self.scribe.handle_written(*id, record);
-        }
-        let Some(journal) = &mut self.journal else { return };
-        let lines = records.iter().map(|(_, record)| Line::Process(Cow::Borrowed(record)));
-        let outcome = journal.rewrite([Line::Header(Cow::Owned(header))].into_iter().chain(lines), now);
+        let header = Line::Header(Cow::Owned(header));
+        // One at a time: all of them together would take more memory than all else that is kept of the programs.
+        let records = self.supervisor.in_name_order().into_iter().filter_map(|id| {
+            let record = self.record_of(id)?;
+            scribe.handle_written(id, &record);
+            Some(Line::Process(Cow::Owned(record)))
+        });
+        let outcome = journal.rewrite([header].into_iter().chain(records), now);
+        (self.scribe, self.journal) = (scribe, Some(journal));
         self.tell(&outcome);
     }
 

@@ -27,6 +27,9 @@ const NAME: &str = "journal";
 const NEW_NAME: &str = "journal.new";
 /// Bytes of a first line that is read on its own.
 const LONGEST_HEADER: u64 = 64 << 10;
+/// Bytes that are written at a time when all is written anew; few lines are longer than the second.
+const PIECE: usize = 32 << 10;
+const LONG_LINE: usize = 4 << 10;
 
 /// Why there is no journal.
 #[derive(Debug, thiserror::Error)]
@@ -207,10 +210,7 @@ impl Journal {
 
     fn write_new<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>) -> io::Result<(File, usize)> {
         let path = self.directory.join(NEW_NAME);
-        let mut text = Vec::new();
-        for line in lines {
-            encode(&line, &mut text);
-        }
+        let mut len = 0;
         let write = || {
             let mut file = OpenOptions::new()
                 .append(true)
@@ -219,12 +219,22 @@ impl Journal {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
                 .open(&path)?;
             file.set_len(0)?;
-            file.write_all(&text)?;
+            let mut buffer = Vec::with_capacity(PIECE);
+            for line in lines {
+                encode(&line, &mut buffer);
+                if buffer.len() >= PIECE - LONG_LINE {
+                    file.write_all(&buffer)?;
+                    len += buffer.len();
+                    buffer.clear();
+                }
+            }
+            file.write_all(&buffer)?;
+            len += buffer.len();
             fs::rename(&path, self.directory.join(NAME))?;
             Ok(file)
         };
         match write() {
-            Ok(file) => Ok((file, text.len())),
+            Ok(file) => Ok((file, len)),
             Err(error) => {
                 // It would take the space that is missing.
                 let _ = fs::remove_file(&path);
