@@ -28,7 +28,7 @@ use nix::poll::{PollFd, PollFlags};
 use crate::{
     journal::record::Identity,
     os::{
-        Pid, handover, limits,
+        Pid, handover, limits, memory,
         passing::{self, Door, Message, Wait},
         pipe,
     },
@@ -59,6 +59,7 @@ pub fn run() {
     // Shown by some lists; the kernel keeps the beginning.
     let _ = rustix::thread::set_name(c"supervisor-keep");
     let Ok(daemon) = io::stdin().as_fd().try_clone_to_owned() else { return };
+    memory::give_back();
     let keeper = Keeper {
         daemon: Some(daemon),
         door: None,
