@@ -32,6 +32,11 @@ pub fn now() -> Moment {
     Moment { mono: Instant::now(), unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
 }
 
+/// Time since the machine was started, sleep included.
+pub fn since_boot() -> Duration {
+    duration_of(rustix::time::clock_gettime(rustix::time::ClockId::Boottime))
+}
+
 /// Translates between this process's points in time and those that other processes of this boot understand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeline {
@@ -70,7 +75,10 @@ impl Timeline {
 /// The translation for this process.
 pub fn timeline() -> Timeline {
     let anchor = now();
-    let read = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Timeline::new(anchor, duration_of(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic)))
+}
+
+fn duration_of(read: rustix::time::Timespec) -> Duration {
     let (secs, nanos) = (u64::try_from(read.tv_sec).unwrap_or(0), u32::try_from(read.tv_nsec).unwrap_or(0));
-    Timeline::new(anchor, Duration::new(secs, nanos))
+    Duration::new(secs, nanos)
 }

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use supervisord::clock;
 use supervisord::os::spawn::{Child, Method, SpawnPlan, Spawner, Step, mark_inherited_cloexec};
-use supervisord::os::{Pid, family, limits, reap, signal};
+use supervisord::os::{Pid, births::Births, family, limits, reap, search, signal};
 use supervisord::process::exit::Exit;
 
 const METHODS: [Method; 2] = [Method::Clone, Method::Fork];
@@ -114,6 +115,20 @@ fn reaper_sees_every_child_once_and_peeks_without_taking() {
     expected.sort();
     assert_eq!(seen, expected);
     assert_eq!(reap::next(), None);
+}
+
+#[test]
+fn clock_and_proc_agree_when_a_child_has_started() {
+    let _turn = turn();
+    let (mut births, mut spawner) = (Births::default(), Spawner::probe());
+    for _ in 0..50 {
+        let before = clock::since_boot();
+        let child = spawn(&mut spawner, &["/bin/true"]).unwrap();
+        let between = before..=clock::since_boot();
+        ended(&child);
+        assert_eq!(births.identity_of(child.pid, between), search::identity_of(child.pid).unwrap());
+        assert_eq!(reap::reap(child.pid), Some((child.pid, Exit::Code(0))));
+    }
 }
 
 #[test]

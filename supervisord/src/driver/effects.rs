@@ -11,12 +11,12 @@ use super::{
     unit::Verdict,
 };
 use crate::{
-    clock::Moment,
+    clock::{self, Moment},
     config::{LogLevel, python},
     continuity::scribe::Step,
     crit,
-    journal::record::{Child, Identity},
-    os::{pipe::OnDaemonDeath, search, signal, watch},
+    journal::record::Child,
+    os::{pipe::OnDaemonDeath, signal, watch},
     output::OpenError,
     process::{Effect, Note, Pid, ProcessState},
     request::Channel,
@@ -125,6 +125,7 @@ impl Driver {
         let fastcgi = process.config().fastcgi.as_ref();
         let key = fastcgi.map(|fastcgi| SocketKey::new(&process.config().program, fastcgi));
         let socket = key.and_then(|key| self.sockets.socket(&key));
+        let before = clock::since_boot();
         let launched = match self.launcher.launch(process.config(), prepared, socket) {
             Ok(launched) => launched,
             Err(failed) => {
@@ -138,6 +139,7 @@ impl Driver {
                 return Err(failed.error.to_string());
             }
         };
+        let identity = self.births.identity_of(launched.pid, before..=clock::since_boot());
         let pipes = [
             (launched.stdout, unit.stdout, unit.wanted_stdout, Channel::Stdout),
             (launched.stderr, unit.stderr, unit.wanted_stderr, Channel::Stderr),
@@ -154,14 +156,7 @@ impl Driver {
             }
         }
         unit.stdin = launched.stdin;
-        // It was not reaped: even if it is dead already, its entry below /proc is there, if we may see it.
-        let identity = search::identity_of(launched.pid);
-        unit.child = Some(Child {
-            identity: identity.unwrap_or(Identity::unseen(launched.pid.as_raw())),
-            pipes: launched.pipes,
-            adopted: None,
-            only_writes: false,
-        });
+        unit.child = Some(Child { identity, pipes: launched.pipes, adopted: None, only_writes: false });
         self.events.pools.handle_spawned(id);
         for (stream, channel) in sources {
             self.add_source(stream, id, launched.pid, channel);

@@ -71,6 +71,7 @@ use crate::{
     launch::give_up,
     log::ActivityLog,
     os::{
+        births::Births,
         memory,
         spawn::{Method, Spawner},
         watch::Watch,
@@ -145,6 +146,7 @@ struct Driver {
     output: Output,
     events: Events,
     launcher: Launcher,
+    births: Births,
     /// Names of the XML-RPC interfaces, which only a restart changes.
     interfaces: Arc<[String]>,
     /// What FastCGI programs listen on.
@@ -295,6 +297,7 @@ impl Driver {
             output,
             events: Events::default(),
             launcher,
+            births: Births::default(),
             sockets: Sockets::default(),
             updating: BTreeSet::new(),
             overrides: start.args.overrides,
@@ -476,9 +479,6 @@ impl Driver {
         }
     }
 
-    fn handle_requests(&mut self, first: Request, now: Moment) {
-        self.handle_request(first, now);
-        for _ in 1..REQUESTS_AT_ONCE {
     fn handle_output(&mut self, now: Moment) {
         let round = self.output.look();
         if round.has_end() {
@@ -489,6 +489,9 @@ impl Driver {
         self.output.pump(&round, now);
     }
 
+    fn handle_requests(&mut self, first: Request, now: Moment) {
+        self.handle_request(first, now);
+        for _ in 1..REQUESTS_AT_ONCE {
             self.perform_effects(now);
             let Ok(request) = self.requests.try_recv() else { return };
             self.handle_request(request, now);

@@ -3,6 +3,7 @@
 //! Nothing in this module decides anything: it performs, and returns typed results. What to do about them is decided by
 //! `process`, `supervisor` and `driver`.
 
+pub mod births;
 mod child;
 pub mod environment;
 pub mod family;
