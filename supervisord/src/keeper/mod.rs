@@ -60,15 +60,7 @@ pub fn run() {
     let _ = rustix::thread::set_name(c"supervisor-keep");
     let Ok(daemon) = io::stdin().as_fd().try_clone_to_owned() else { return };
     memory::give_back();
-    let keeper = Keeper {
-        daemon: Some(daemon),
-        door: None,
-        held: BTreeMap::new(),
-        wards: BTreeMap::new(),
-        ending: Ending::default(),
-        is_dismissed: false,
-    };
-    keeper.serve();
+    Keeper::new(daemon).serve();
 }
 
 /// What the keeper knows.
@@ -101,6 +93,17 @@ enum Source {
 }
 
 impl Keeper {
+    fn new(daemon: OwnedFd) -> Self {
+        Self {
+            daemon: Some(daemon),
+            door: None,
+            held: BTreeMap::new(),
+            wards: BTreeMap::new(),
+            ending: Ending::default(),
+            is_dismissed: false,
+        }
+    }
+
     fn serve(mut self) {
         let mut buffer = vec![0; passing::MOST_TEXT];
         while self.has_purpose() {
@@ -197,6 +200,8 @@ impl Keeper {
         if passing::open_door(&door).is_ok() {
             let watch = passing::watch_door(&door).ok();
             self.door = Some(OpenDoor { door, watch });
+            // If it was removed before it was watched nobody would tell.
+            self.look_at_door();
         }
     }
 
@@ -241,6 +246,27 @@ impl Keeper {
         } else if let Some(OpenDoor { watch: Some(watch), .. }) = &self.door {
             // What has changed does not matter. It is read, or it would be told again.
             let _ = rustix::io::read(watch, &mut [0; 256]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_that_was_removed_before_it_is_opened_is_none() {
+        let directory = tempfile::tempdir().expect("made");
+        let directory = std::fs::File::open(directory.path()).expect("there");
+        for is_removed in [false, true] {
+            let (_daemon, ours) = passing::pair().expect("made");
+            let mut keeper = Keeper::new(ours);
+            let door = passing::make_door(&directory, "door").expect("made");
+            if is_removed {
+                passing::remove_door(&directory, "door").expect("removed");
+            }
+            keeper.open_door(door);
+            assert_eq!(keeper.door.is_none(), is_removed);
         }
     }
 }
