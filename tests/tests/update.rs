@@ -129,6 +129,28 @@ fn r20_what_an_operator_stopped_stays_stopped_and_what_he_started_runs_on() {
 }
 
 #[test]
+fn what_an_operator_stops_while_an_update_waits_for_others_stays_stopped() {
+    let text = |word: &str| {
+        format!(
+            "[program:quick]\ncommand=$ACTOR print={word} record=$DIR/quick sleep\nstartsecs=0\n\
+             [program:slow]\ncommand=$ACTOR print={word} record=$DIR/slow ignore=TERM gate=$DIR/gate\nstartsecs=0\n\
+             [group:g]\nprograms=quick,slow\n"
+        )
+    };
+    let daemon = Daemon::start(&text("old"));
+    daemon.until_starts("quick", 1);
+    daemon.until_starts("slow", 1);
+    daemon.configure(&text("new"));
+    let mut update = daemon.ctl_background(&["update"], "update.out");
+    daemon.until_state("g:quick", "STOPPED");
+    daemon.ctl("stop g:quick").is("g:quick: ERROR (not running)\n");
+    daemon.open_gate();
+    assert_eq!((update.wait(), update.text().as_str()), (0, "g: stopped\ng: updated process group\n"));
+    daemon.until_starts("slow", 2);
+    assert_eq!((daemon.state("g:quick").as_str(), daemon.starts("quick").len()), ("STOPPED", 1));
+}
+
+#[test]
 fn what_was_given_up_is_tried_again_with_its_new_settings() {
     let daemon = Daemon::start("[program:x]\ncommand=/nonexistent/x\nstartretries=0\n");
     daemon.until_state("x", "FATAL");

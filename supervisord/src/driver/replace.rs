@@ -10,6 +10,7 @@ use crate::{
     config::{GroupConfig, LogTarget, OutputConfig, ProgramConfig, diff::ProcessChange},
     event::Event,
     output::LogId,
+    process::Process,
     request::{Action, Channel, Outdated, ProcessUpdate, Reason, Refusal},
     supervisor::{GroupDenied, ProcessId, Replaced},
 };
@@ -56,8 +57,13 @@ impl Driver {
         self.raise(Event::GroupRemoved(group.to_owned()), now);
         self.raise(Event::GroupAdded(group.to_owned()), now);
         self.generation.send_modify(|generation| *generation += 1);
-        let starts = |one: &Replaced| one.is_to_start || to_restart.contains(&one.name);
-        for one in replaced.iter().filter(|one| starts(one)) {
+        // Unless an operator has stopped it meanwhile.
+        let goes_on =
+            |one: &Replaced| to_restart.contains(&one.name) && self.process_is(one.id, Process::is_wanted);
+        let restarted: BTreeSet<ProcessId> =
+            replaced.iter().filter(|one| goes_on(one)).map(|one| one.id).collect();
+        let starts = |one: &&Replaced| one.is_to_start || restarted.contains(&one.id);
+        for one in replaced.iter().filter(starts) {
             // Whoever started it meanwhile has done what is wanted.
             let _ = self.supervisor.start(one.id, now);
         }
@@ -66,7 +72,7 @@ impl Driver {
             let action = match one.change {
                 ProcessChange::Added => Action::Added,
                 ProcessChange::Removed => Action::Removed,
-                _ if to_restart.contains(&one.name) => Action::Restarted,
+                _ if restarted.contains(&one.id) => Action::Restarted,
                 _ if one.is_to_start => Action::Started,
                 ProcessChange::Unchanged => Action::Unchanged,
                 ProcessChange::Live | ProcessChange::Restart => Action::Applied,

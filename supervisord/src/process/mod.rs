@@ -28,7 +28,7 @@ use leftovers::Leftovers;
 pub use nix::unistd::Pid;
 pub use note::{Note, StopReach};
 pub use restore::Memory;
-use settings::restarts_after;
+pub use settings::restarts_after;
 pub use state::ProcessState;
 
 use crate::{

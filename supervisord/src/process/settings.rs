@@ -19,7 +19,7 @@ impl Process {
 
     /// Whether these new settings ask for a start of a process that is at rest; to be asked before they are taken over.
     ///
-    /// What an operator stopped stays stopped. What was given up is tried again, for it was meant to run. What ended by
+    /// What an operator stopped stays stopped, also if it had ended before. What was given up is tried again, for it was meant to run. What ended by
     /// itself runs again as Supervisor's `update` would have it, unless the settings that changed cannot matter to it.
     pub fn is_asked_to_start_by(&self, new: &ProgramConfig, change: ProcessChange) -> bool {
         let is_changed = match change {
@@ -29,6 +29,7 @@ impl Process {
         is_changed
             && match self.state {
                 State::Stopped => new.autostart && !self.config.autostart && self.spawned_at.is_none(),
+                State::Exited { restart_at: None } | State::Fatal if !self.wanted => false,
                 State::Fatal => true,
                 State::Exited { restart_at: None } if change == ProcessChange::Restart => new.autostart,
                 State::Exited { restart_at: None } => self.exit.is_some_and(|exit| restarts_after(new, exit)),
@@ -45,7 +46,7 @@ impl Process {
 }
 
 /// Whether a program that was up is started again after this end.
-pub(super) fn restarts_after(config: &ProgramConfig, exit: Exit) -> bool {
+pub fn restarts_after(config: &ProgramConfig, exit: Exit) -> bool {
     match config.autorestart {
         AutoRestart::Never => false,
         AutoRestart::Unexpected => !exit.is_expected_by(&config.exitcodes),

@@ -513,11 +513,15 @@ fn new_settings_start_what_was_meant_to_run_and_not_what_was_stopped() {
     failed.exit(Exit::Code(0), false);
     assert_eq!((both(&failed, true), both(&failed, false)), ([true; 2], [true; 2]));
     assert!(!asks(&failed, true, AutoRestart::Always, ProcessChange::Unchanged));
+    assert_eq!(failed.stop(), Err(Denied::NotRunning));
+    assert_eq!(both(&failed, true), [false; 2], "an operator wants it stopped");
 
     let mut ended = Sim::up();
     ended.exit(Exit::Code(0), false);
     assert_eq!((both(&ended, true), both(&ended, false)), ([false, true], [false; 2]));
     assert!(asks(&ended, false, AutoRestart::Always, ProcessChange::Live));
+    assert_eq!(ended.stop(), Err(Denied::NotRunning));
+    assert_eq!(both(&ended, true), [false; 2], "an operator wants it stopped");
 }
 
 #[derive(Debug, Clone, Copy)]
