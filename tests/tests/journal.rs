@@ -200,6 +200,30 @@ fn journal_on_a_full_disk_is_said_and_hinders_nobody() {
     assert_eq!(names.map(|name| daemon.process_pid(name)), pids);
 }
 
+#[test]
+fn journal_that_could_not_be_closed_is_not_believed_by_the_next_daemon() {
+    let test = "journal_that_could_not_be_closed_is_not_believed_by_the_next_daemon";
+    if !is_root(test) {
+        return;
+    }
+    let mut daemon = Daemon::prepare(&format!(
+        "[supervisord]\nruntime_directory=$DIR/state\nremember_stopped=true\n{TWO}autostart=false\n"
+    ));
+    fs::create_dir(daemon.path("state")).expect("a directory");
+    let mount = daemon.expand("mount -t tmpfs -o size=1m,mode=700 none $DIR/state && exec \"$@\"");
+    daemon.launch_in(&["unshare", "-m", "sh", "-c", &mount, "sh"]);
+    daemon.ctl("start y").is("y: started\n");
+    let mut holder = daemon.beside("nsenter", &["-t", &daemon.daemon_pid().to_string(), "-m", "cat"]);
+    fill(&format!("/proc/{}/root{}", daemon.daemon_pid(), daemon.path("state/filler").display()));
+    assert!(daemon.terminate().success());
+    daemon.launch_in(&["nsenter", "-t", &holder.pid().to_string(), "-m"]);
+    daemon.until_state("x", "RUNNING");
+    // After an orderly end what starts by itself does, and nothing else.
+    assert_eq!((daemon.state("y").as_str(), daemon.starts("y").len()), ("STOPPED", 1));
+    holder.signal(Signal::SIGTERM);
+    holder.wait();
+}
+
 /// Fills the file system.
 fn fill(path: &str) {
     let mut file = fs::File::create(path).expect("a file");

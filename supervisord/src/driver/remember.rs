@@ -53,7 +53,12 @@ impl Driver {
         }
         if self.available.daemon.remember_stopped {
             self.rewrite_journal(now);
-        } else if let Some(journal) = self.journal.take() {
+        }
+        // What an outdated one says would be taken for the truth.
+        let is_outdated = self.journal_problem().is_some();
+        if (is_outdated || !self.available.daemon.remember_stopped)
+            && let Some(journal) = self.journal.take()
+        {
             journal.remove();
         }
     }
