@@ -67,11 +67,11 @@ impl Driver {
         let mut diagnoses = self.look_for_strays(&exits, now);
         let mut is_family_changed = false;
         let census = Census::default();
-        for Ended { id, pid, exit } in exits {
-            if let Some(id) = id {
-                let diagnosis = diagnoses.remove(&id);
-                self.handle_exit(id, pid, (exit, diagnosis), &census, now);
-            } else if !self.handle_check_ended(pid, exit, now) && !self.handle_keeper_ended(pid, now) {
+        let (mains, others): (Vec<Ended>, Vec<Ended>) =
+            exits.into_iter().partition(|ended| ended.id.is_some());
+        // First, before anything is spawned: the number of a group that is gone may be given to another process.
+        for Ended { pid, exit, .. } in others {
+            if !self.handle_check_ended(pid, exit, now) && !self.handle_keeper_ended(pid, now) {
                 debug!("reaped unknown pid {pid} ({exit})");
                 self.family.handle_reaped(pid);
                 is_family_changed = true;
@@ -79,6 +79,12 @@ impl Driver {
         }
         if is_family_changed {
             self.check_leftovers(now);
+        }
+        for Ended { id, pid, exit } in mains {
+            if let Some(id) = id {
+                let diagnosis = diagnoses.remove(&id);
+                self.handle_exit(id, pid, (exit, diagnosis), &census, now);
+            }
         }
         self.plan_search(owners, now);
     }
