@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{FastCgi, GroupConfig, GroupKind, LogTarget, OutputConfig, ProgramConfig};
+use super::{AutoRestart, FastCgi, GroupConfig, GroupKind, LogTarget, OutputConfig, ProgramConfig};
 use crate::journal::{FNV_START, fnv1a};
 
 /// Groups that differ, by name.
@@ -106,6 +106,16 @@ pub fn process_changes(old: &GroupConfig, new: &GroupConfig) -> Vec<(String, Pro
     });
     let gone = old.processes.iter().filter(|process| !new_names.contains(process.name.as_str()));
     of_new.chain(gone.map(|process| (process.name.clone(), ProcessChange::Removed))).collect()
+}
+
+/// A number for the settings that say which ends are followed by a start; as stable as [`digest`].
+pub fn policy_digest(process: &ProgramConfig) -> u64 {
+    let policy = match process.autorestart {
+        AutoRestart::Never => "never".to_owned(),
+        AutoRestart::Unexpected => format!("{:?}", process.exitcodes),
+        AutoRestart::Always => "always".to_owned(),
+    };
+    fnv1a(FNV_START, policy.as_bytes())
 }
 
 /// A number for the settings that only a new child has: the same in every version of this program, and for a setting

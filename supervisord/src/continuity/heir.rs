@@ -16,7 +16,7 @@ use crate::{
         Snapshot,
         record::{Child, Due, Identity, Life, Past, Pipes, Record, Remains},
     },
-    process::{Aftermath, Exit, Memory, Process},
+    process::{Aftermath, Exit, Memory, Process, restarts_after},
     supervisor::{ProcessId, Supervisor},
 };
 
@@ -29,6 +29,8 @@ pub enum Bond<H> {
     Ours,
     /// It is another's child.
     Foreign(H),
+    /// It may live, but could not be looked at.
+    Unseen,
     /// It has ended.
     Ended(Exit),
 }
@@ -38,7 +40,7 @@ impl<H> Bond<H> {
     pub fn exit(&self) -> Option<Exit> {
         match self {
             Self::Ended(exit) => Some(*exit),
-            Self::None | Self::Ours | Self::Foreign(_) => None,
+            Self::None | Self::Ours | Self::Foreign(_) | Self::Unseen => None,
         }
     }
 
@@ -46,6 +48,14 @@ impl<H> Bond<H> {
     pub fn is_alive(&self) -> bool {
         match self {
             Self::Ours | Self::Foreign(_) => true,
+            Self::None | Self::Unseen | Self::Ended(_) => false,
+        }
+    }
+
+    /// Whether the process lives, or nobody can tell.
+    pub fn may_live(&self) -> bool {
+        match self {
+            Self::Ours | Self::Foreign(_) | Self::Unseen => true,
             Self::None | Self::Ended(_) => false,
         }
     }
@@ -69,10 +79,20 @@ pub fn records_that_count(
     if !is_of_boot || is_closed {
         records.retain_mut(|record| {
             let may_run = is_of_boot && (record.child.is_some() || record.intent.is_some());
+            if may_run {
+                // It should have ended: what operators wanted before counts no more than that of the others.
+                let was_stopped = remember_stopped && !record.wanted;
+                record.wanted = !was_stopped && starts_by_itself(supervisor, record);
+            }
             may_run || outlives_an_end(record, remember_stopped, supervisor)
         });
     }
     records
+}
+
+fn starts_by_itself(supervisor: &Supervisor, record: &Record) -> bool {
+    let id = supervisor.find(&record.group, &record.name);
+    id.and_then(|id| supervisor.process(id)).is_some_and(|process| process.config().autostart)
 }
 
 /// Whether nothing but the will of the operators is to be remembered, and is; then that is what is left of the record.
@@ -122,14 +142,20 @@ pub fn bond_of<H>(record: &mut Record, look: impl FnOnce(Identity) -> Found<H>) 
     record.remains = Remains::default();
     let Some(child) = record.child else { return Bond::None };
     match look(child.identity) {
-        Ok(Some((handle, None))) => Bond::Foreign(handle),
+        Ok(Some((handle, None))) => {
+            if record.life == Life::Unknown {
+                // It could not be looked at or signalled before; if it is to be stopped, that is tried again.
+                record.life = Life::Running;
+            }
+            Bond::Foreign(handle)
+        }
         Ok(Some((_, Some(exit)))) => Bond::Ended(exit),
         Ok(None) => Bond::Ended(Exit::Unknown),
         Err(problem) => {
             // It may live: better one that cannot be steered than two.
             record.life = Life::Unknown;
             record.past.spawn_error = Some(format!("cannot be taken over: {problem}"));
-            Bond::None
+            Bond::Unseen
         }
     }
 }
@@ -144,21 +170,47 @@ pub fn restore(
     at: (Timeline, Moment),
 ) -> bool {
     let has_ended = ended.is_some();
-    supervisor.restore(id, &Memory::from(record), ended, at);
+    let is_same = super::scribe::settings_of(supervisor, id) == Some(record.settings);
+    let mut memory = Memory::from(record);
+    if is_same && is_asked_to_start(supervisor, id, record) {
+        memory.life =
+            Life::Exited(Some(Due(u64::try_from(at.0.to_shared(at.1.mono).as_nanos()).unwrap_or(0))));
+    }
+    if has_ended && record.life == Life::Running && !record.wanted {
+        memory.life = Life::Stopping(Due(0)); // It was about to be stopped.
+    }
+    supervisor.restore(id, &memory, ended, at);
     if has_ended && supervisor.process(id).is_some_and(Process::is_to_run) {
         return true; // It is replaced already, by one with the present settings.
     }
     // What a listener and a dead daemon have said to each other last is not known; if it has ended, it did so for want of
     // a daemon, whatever its exit status.
-    super::scribe::settings_of(supervisor, id) == Some(record.settings)
-        && !(is_listener && record.child.is_some())
+    is_same && !(is_listener && record.child.is_some())
 }
 
-/// Gives a process that is not in the configuration any more, and lives, a group of its own to be stopped in: one of its
-/// name may be active. To be done before anything is written down: the next daemon must know of it too.
-pub fn set_apart(record: &mut Record) -> GroupConfig {
+/// Whether a program that has ended by itself, and is left alone by the policy of then, is started by that of today: as
+/// [`Process::is_asked_to_start_by`].
+fn is_asked_to_start(supervisor: &Supervisor, id: ProcessId, record: &Record) -> bool {
+    let (Life::Exited(None), Some(policy), Some(exit)) = (record.life, record.policy, record.past.exit)
+    else {
+        return false;
+    };
+    let config = supervisor.process(id).map(Process::config);
+    record.wanted
+        && config.is_some_and(|config| policy != diff::policy_digest(config) && restarts_after(config, exit))
+}
+
+/// Gives a process that is not in the configuration any more, and may live, a group of its own to be stopped in: one of
+/// its name may be active. To be done before anything is written down: the next daemon must know of it too.
+pub fn set_apart(record: &mut Record, is_taken: impl Fn(&str) -> bool) -> GroupConfig {
     let process = stand_in(record);
-    record.group = format!("{}:{} (removed)", record.group, record.name);
+    // No configured group has a colon in its name: with one, a daemon before has set it apart already.
+    if !record.group.contains(':') {
+        let name = format!("{}:{} (removed)", record.group, record.name);
+        let others = (2..).map(|n| format!("{}:{} (removed {n})", record.group, record.name));
+        let mut names = std::iter::once(name).chain(others);
+        record.group = names.find(|name| !is_taken(name)).unwrap_or_default();
+    }
     record.settings = diff::digest(&GroupKind::Program, &process);
     record.wanted = false;
     let processes = vec![Arc::new(process)];

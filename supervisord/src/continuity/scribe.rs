@@ -155,6 +155,7 @@ pub fn record_of(
         group: group.to_owned(),
         name: name.to_owned(),
         settings: settings_of(supervisor, id)?,
+        policy: Some(diff::policy_digest(config)),
         wanted: memory.wanted,
         life: memory.life,
         child: belongings.child.filter(|_| memory.pid.is_some()),

@@ -197,7 +197,7 @@ impl Driver {
                 self.keep(id, None);
                 info!("adopted: '{}' with pid {}", self.name_of(id), identity.pid);
             }
-            Bond::Ours | Bond::None | Bond::Ended(_) => {}
+            Bond::Ours | Bond::None | Bond::Unseen | Bond::Ended(_) => {}
         }
     }
 

@@ -117,16 +117,25 @@ impl Driver {
         }
     }
 
-    /// Makes a place for programs that are not in the configuration any more and live. Returns their groups.
+    /// Makes a place for programs that are not in the configuration any more and may live. Returns the groups of those that
+    /// can be stopped.
     fn set_apart(&mut self, adopted: &mut [Adopted], now: Moment) -> Vec<String> {
+        let recorded: BTreeSet<String> = adopted.iter().map(|one| one.record.group.clone()).collect();
         let mut names = Vec::new();
         for Adopted { record, bond, .. } in adopted {
-            if bond.is_alive() && self.supervisor.find(&record.group, &record.name).is_none() {
-                info!("'{}' is not in the configuration any more, so it is stopped", record.name);
-                let group = heir::set_apart(record);
-                names.push(group.name.clone());
-                self.prepare(group, now);
+            if !bond.may_live() || self.supervisor.find(&record.group, &record.name).is_some() {
+                continue;
             }
+            let is_taken = |name: &str| recorded.contains(name) || self.supervisor.group(name).is_some();
+            let group = heir::set_apart(record, is_taken);
+            if bond.is_alive() {
+                info!("'{}' is not in the configuration any more, so it is stopped", record.name);
+                names.push(group.name.clone());
+            } else {
+                // The next daemon may see it.
+                info!("'{}' is not in the configuration any more, and cannot be stopped", record.name);
+            }
+            self.prepare(group, now);
         }
         names
     }
@@ -176,7 +185,7 @@ fn look_for_one(mut record: Record, kept: &mut Kept) -> Adopted {
     let pid = Pid::from_raw(identity.pid);
     let reopen =
         |pipe: Option<PipeId>, usual, end| pipe.and_then(|pipe| search::reopen(pid, pipe, usual, end));
-    if let Bond::None = &adopted.bond {
+    if let Bond::Unseen = &adopted.bond {
         let problem = adopted.record.past.spawn_error.as_deref().unwrap_or_default();
         warn!("'{}', pid {pid}, {problem}", adopted.record.name);
         return adopted;

@@ -68,6 +68,9 @@ pub struct Record {
     pub name: String,
     /// Digest of the settings that only a new child can have; see `config::diff::digest`.
     pub settings: u64,
+    /// Digest of the policy that its ends were followed by; see `config::diff::policy_digest`.
+    #[serde(default)]
+    pub policy: Option<u64>,
     /// Whether it shall run, as far as operators have said: a stop takes this away, a start gives it back.
     pub wanted: bool,
     /// Where it is in its life.
@@ -131,6 +134,7 @@ impl Essence {
             group,
             name,
             settings: 0,
+            policy: None,
             wanted: true,
             life: Life::Running,
             child: Some(Child { identity, pipes, adopted: None, only_writes: false }),

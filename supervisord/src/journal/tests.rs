@@ -23,6 +23,7 @@ fn header() -> Header {
 
 fn record(name: &str, life: Life) -> Record {
     Record {
+        policy: None,
         group: "g".to_owned(),
         name: name.to_owned(),
         settings: 0xdead_beef_dead_beef,

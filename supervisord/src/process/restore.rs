@@ -2,9 +2,12 @@
 //!
 //! Owns which parts of the state machine outlive the daemon, and in which state a process goes on under the next one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::{Pid, Process, State, leftovers::Leftovers};
+use super::{Pid, Process, State, leftovers::Leftovers, settings::restarts_after};
 use crate::{
     clock::{Moment, Timeline},
     config::ProgramConfig,
@@ -50,7 +53,7 @@ impl Process {
             State::Backoff { retry_at } => Life::Backoff(due(retry_at)),
             State::Stopping { kill_at, .. } => Life::Stopping(due(kill_at)),
             State::StoppingLeftovers { .. } => Life::Clearing,
-            State::Exited { restart_at } => Life::Exited(restart_at.map(due)),
+            State::Exited { restart_at } => Life::Exited(restart_at.or(self.missed_restart()).map(due)),
             State::Fatal => Life::Fatal,
             State::Unknown { .. } => Life::Unknown,
         };
@@ -74,6 +77,13 @@ impl Process {
                 Leftovers::Ending { kill_at, killed: true } => record::Leftovers::Killed(due(kill_at)),
             },
         }
+    }
+
+    /// When it would have been started again if the daemon were not stopping everything. Should that be cut short, the next
+    /// daemon starts it.
+    fn missed_restart(&self) -> Option<Instant> {
+        let restarts = self.exit.is_some_and(|exit| restarts_after(&self.config, exit));
+        self.ended_at.filter(|_| self.halted && self.wanted && restarts).map(|at| at.mono)
     }
 
     /// A process that goes on where another daemon left it. A life that needs a child and has none is taken for one
@@ -126,6 +136,8 @@ impl Process {
             (State::Spawning | State::StoppingLeftovers { .. }, Leftovers::Kept) => self.end_leftovers(now),
             // An operator's restart was cut short between its stop and its start.
             (State::Stopped, _) if self.wanted => self.begin_start(now),
+            // Its stop did not reach it.
+            (State::Running { pid }, _) if !self.wanted => self.begin_stop(pid, now),
             (
                 State::Stopped
                 | State::Spawning
@@ -145,7 +157,9 @@ impl Process {
     /// Goes on after [`Process::restored`] where the settings have changed while no daemon ran, as an update would treat
     /// it. A listener that the last daemon had is always started again. Returns whether it is replaced.
     pub fn catch_up(&mut self, is_listener: bool, now: Moment) -> bool {
-        let is_up = self.pid().is_some() || self.config.autostart || is_listener;
+        // What was given up was meant to run, as in `is_asked_to_start_by`.
+        let is_up =
+            self.pid().is_some() || self.config.autostart || is_listener || self.state == State::Fatal;
         // A stop that has nothing left to stop ends with `resume`, and then the start follows.
         let is_ending = matches!(self.state, State::StoppingLeftovers { .. });
         let is_replaced = self.wanted && is_up && !is_ending;
@@ -180,7 +194,7 @@ impl Process {
     }
 }
 
-fn due(timeline: Timeline, at: std::time::Instant) -> Due {
+fn due(timeline: Timeline, at: Instant) -> Due {
     Due(nanos(timeline.to_shared(at)))
 }
 

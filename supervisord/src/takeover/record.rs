@@ -19,6 +19,7 @@ pub fn record(one: &Match, identity: Option<Identity>, timeline: Timeline, now: 
     let spawned = stamp(old.start);
     let is_up = identity.is_some();
     Record {
+        policy: None,
         group: old.group.clone(),
         name: old.name.clone(),
         // What the old daemon has read is not known: as if it were what we have read.

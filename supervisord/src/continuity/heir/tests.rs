@@ -107,6 +107,7 @@ fn record(memory: &Memory, settings: u64) -> Record {
         group: "g".to_owned(),
         name: "x".to_owned(),
         settings,
+        policy: None,
         wanted: memory.wanted,
         life: memory.life,
         child,
@@ -175,5 +176,100 @@ fn what_is_written_down_of_a_restored_process_is_what_was() {
                 assert_eq!(Memory { pid: again.pid, ..memory }, again);
             }
         }
+    }
+}
+
+/// A record of `g:x`, which has a child.
+fn removed(life: Life) -> Record {
+    let memory =
+        Memory { wanted: true, life, pid: Some(WAS), past: Past::default(), leftovers: Leftovers::None };
+    record(&memory, 1)
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_looked_at_by_the_next_daemon() {
+    let mut record = removed(Life::Running);
+    let unseen: Bond<()> = bond_of(&mut record, |_| Err("too many open files".to_owned()));
+    assert!(unseen.may_live() && !unseen.is_alive());
+    assert_eq!(record.life, Life::Unknown);
+    assert!(record.child.is_some(), "the next daemon would not know whom to look at");
+    let seen = bond_of(&mut record, |_| Ok(Some(((), None))));
+    assert!(seen.is_alive());
+    assert_eq!(record.life, Life::Running);
+}
+
+#[test]
+fn groups_for_removed_programs_have_names_of_their_own_and_keep_them() {
+    let mut first = removed(Life::Running);
+    set_apart(&mut first, |_| false);
+    assert_eq!(first.group, "g:x (removed)");
+    let mut again = first.clone();
+    set_apart(&mut again, |name| name == first.group);
+    assert_eq!(again.group, first.group, "the name must not grow from daemon to daemon");
+    let mut other = removed(Life::Running);
+    set_apart(&mut other, |name| name == first.group);
+    assert_eq!(other.group, "g:x (removed 2)");
+}
+
+#[test]
+fn another_policy_starts_what_ended_under_the_old_one() {
+    let now = crate::clock::now();
+    let timeline = Timeline::new(now, Duration::from_secs(1000));
+    for (policy_of_then, state) in
+        [(Some(0), "STARTING"), (None, "EXITED"), (Some(diff::policy_digest(&test_defaults("x"))), "EXITED")]
+    {
+        let (mut supervisor, id) = supervisor();
+        let past = Past { spawns: 1, exit: Some(Exit::Code(1)), ..Past::default() };
+        let life = Life::Exited(None);
+        let memory = Memory { wanted: true, life, pid: None, past, leftovers: Leftovers::None };
+        let settings = scribe::settings_of(&supervisor, id).unwrap();
+        let record = Record { policy: policy_of_then, ..record(&memory, settings) };
+        assert!(restore(&mut supervisor, id, (&record, None), false, (timeline, now)));
+        supervisor.resume(id, now);
+        supervisor.handle_timeout(now);
+        assert_eq!(supervisor.process(id).unwrap().state().to_string(), state, "{policy_of_then:?}");
+    }
+}
+
+#[test]
+fn what_a_shutdown_did_not_reach_is_stopped_unless_it_starts_by_itself() {
+    let (supervisor, _) = supervisor();
+    for (name, remember_stopped, was_wanted, wanted) in [
+        ("x", false, true, true),
+        ("x", false, false, true),
+        ("x", true, false, false),
+        ("not configured", false, true, false),
+    ] {
+        let record = Record { name: name.to_owned(), wanted: was_wanted, ..removed(Life::Unknown) };
+        let daemon = Identity { pid: 1, start_time: 1 };
+        let header = record::Header {
+            format: record::FORMAT,
+            boot: "b".to_owned(),
+            daemon,
+            is_closed: true,
+            keepers: Vec::new(),
+            configuration: String::new(),
+        };
+        let key = (record.group.clone(), record.name.clone());
+        let found = Snapshot { header: Some(header), records: [(key, record)].into(), ..Snapshot::default() };
+        let records = records_that_count(found, "b", remember_stopped, &supervisor);
+        assert_eq!(records[0].wanted, wanted, "{name} {remember_stopped} {was_wanted}");
+    }
+}
+
+#[test]
+fn what_ends_while_everything_is_stopped_is_started_if_that_is_cut_short() {
+    let now = crate::clock::now();
+    let timeline = Timeline::new(now, Duration::from_secs(1000));
+    for (exit, starts) in [(Exit::Code(1), true), (Exit::Code(0), false)] {
+        let mut process = Process::new(Arc::new(test_defaults("x")));
+        process.start(now).unwrap();
+        process.handle_spawned(WAS, now);
+        let later = now.after(Duration::from_secs(5));
+        process.handle_timeout(later);
+        process.halt();
+        process.handle_exit(exit, Aftermath::default(), later);
+        let life = process.memory(timeline).life;
+        assert_eq!(matches!(life, Life::Exited(Some(_))), starts, "{exit}: {life:?}");
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         record::{Child, FORMAT, Header, Identity, Life, Pipes, Record},
         replay,
     },
-    process::{Aftermath, Effect, Exit, Pid, ProcessState},
+    process::{Aftermath, Effect, Exit, Pid, Process, ProcessState},
     supervisor::{Mode, ProcessId, Supervisor},
 };
 
@@ -86,13 +86,18 @@ impl Daemon {
             }
             adopted.push((record, bond));
         }
+        let recorded: BTreeSet<String> = adopted.iter().map(|(record, _)| record.group.clone()).collect();
         for (record, bond) in &mut adopted {
-            if bond.is_alive() && daemon.find(&record.group, &record.name).is_none() {
+            if bond.may_live() && daemon.find(&record.group, &record.name).is_none() {
                 let key = (record.group.clone(), record.name.clone());
                 let key = world.apart.get(&key).cloned().unwrap_or(key);
-                let group = heir::set_apart(record);
+                let is_taken =
+                    |name: &str| recorded.contains(name) || daemon.supervisor.group(name).is_some();
+                let group = heir::set_apart(record, is_taken);
                 world.apart.insert((record.group.clone(), record.name.clone()), key);
-                daemon.removing.insert(group.name.clone());
+                if bond.is_alive() {
+                    daemon.removing.insert(group.name.clone());
+                }
                 daemon.supervisor.add_group(Arc::new(group)).expect("a name of its own");
             }
         }
@@ -334,13 +339,13 @@ impl Daemon {
                 self.remains.entry(*id).or_default().insert(*pid);
             }
         }
+        for id in self.remains.keys().copied().collect::<Vec<_>>() {
+            self.check_leftovers_of(id, world);
+        }
         for (id, _, exit) in exits {
             if let Some(id) = id {
                 self.handle_exit(id, exit, world)?;
             }
-        }
-        for id in self.remains.keys().copied().collect::<Vec<_>>() {
-            self.check_leftovers_of(id, world);
         }
         self.perform(world)
     }
@@ -439,12 +444,15 @@ impl Daemon {
             }
             self.updating.insert(name.clone(), to_restart.clone());
             self.perform(world)?;
+            if to_restart.iter().any(|process| self.is_stopping(&name, process)) {
+                continue; // Perhaps for settings that are not asked for any more.
+            }
             let Ok(replaced) = self.supervisor.replace_group(Arc::new(new), world.now) else { continue };
             self.updating.remove(&name);
             for one in replaced {
                 if one.change == diff::ProcessChange::Removed {
                     self.forget(one.id, world);
-                } else if one.is_to_start || to_restart.contains(&one.name) {
+                } else if one.is_to_start || (to_restart.contains(&one.name) && self.is_wanted(one.id)) {
                     // Somebody was quicker.
                     let _ = self.supervisor.start(one.id, world.now);
                 }
@@ -452,6 +460,15 @@ impl Daemon {
             self.perform(world)?;
         }
         Ok(())
+    }
+
+    fn is_wanted(&self, id: ProcessId) -> bool {
+        self.supervisor.process(id).is_some_and(Process::is_wanted)
+    }
+
+    fn is_stopping(&self, group: &str, name: &str) -> bool {
+        let process = self.find(group, name).and_then(|id| self.supervisor.process(id));
+        process.is_some_and(|process| process.state() == ProcessState::Stopping)
     }
 
     fn stop_for_update(&mut self, id: ProcessId, world: &World) {
@@ -492,7 +509,10 @@ impl Daemon {
     /// The end: nothing runs any more.
     pub(super) fn close(&mut self, world: &mut World) -> Lived {
         if world.remember_stopped {
-            return self.write_all(true, world);
+            self.write_all(true, world)?;
+            if self.condition.end().is_some() {
+                return Ok(());
+            }
         }
         world.step()?;
         world.disk.text.clear();

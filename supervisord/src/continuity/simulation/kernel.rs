@@ -48,6 +48,8 @@ pub(super) struct Proc {
     is_ours: bool,
     /// Whether it ends on its stop signal.
     obeys: bool,
+    /// Whether a daemon has forgotten it because it could not be signalled. One that finds it in the journal may go on.
+    is_given_up: bool,
     being: Being,
 }
 
@@ -123,10 +125,10 @@ impl Kernel {
         format!("boot-{}", self.boot)
     }
 
-    /// A process that cannot be signalled is nobody's any more.
+    /// A process that cannot be signalled is nobody's any more, unless the next daemon finds it written down.
     pub(super) fn give_up(&mut self, identity: Identity) {
         for proc in self.procs.iter_mut().filter(|proc| proc.identity == identity) {
-            proc.kind = Kind::Stranger;
+            proc.is_given_up = true;
         }
     }
 
@@ -200,7 +202,16 @@ impl Kernel {
         let is_ours = kind != Kind::Stranger;
         let group = group.unwrap_or(identity.pid);
         let obeys = dice.is(3, 4);
-        self.procs.push(Proc { identity, kind, group, pipes, is_ours, obeys, being: Being::Alive });
+        self.procs.push(Proc {
+            identity,
+            kind,
+            group,
+            pipes,
+            is_ours,
+            obeys,
+            is_given_up: false,
+            being: Being::Alive,
+        });
         identity
     }
 
@@ -292,11 +303,13 @@ impl Kernel {
         true
     }
 
-    /// The main processes that run.
+    /// The main processes that run and were not given up.
     pub(super) fn mains(&self) -> impl Iterator<Item = (&Key, &Proc)> {
-        self.procs.iter().filter(|proc| proc.lives()).filter_map(|proc| match &proc.kind {
-            Kind::Main(key) => Some((key, proc)),
-            Kind::Leftover(_) | Kind::Stranger => None,
+        self.procs.iter().filter(|proc| proc.lives() && !proc.is_given_up).filter_map(|proc| {
+            match &proc.kind {
+                Kind::Main(key) => Some((key, proc)),
+                Kind::Leftover(_) | Kind::Stranger => None,
+            }
         })
     }
 }

@@ -8,8 +8,8 @@ use super::{
     world::{Killed, Lived, World},
 };
 use crate::{
-    config::{AutoRestart, StopSignal},
-    journal::replay,
+    config::{AutoRestart, StopSignal, diff},
+    journal::{record::Life, replay},
     process::{Denied, Process, ProcessState},
     supervisor::{Mode, ProcessId},
 };
@@ -52,6 +52,12 @@ fn act(daemon: &mut Daemon, world: &mut World) -> Lived {
         (9 | 10, _) => {
             world.edit();
             world.say(|| format!("update: {:?}", world.config));
+            forgive_exited(daemon, world);
+            // A program may be back whose removal is under way: then it stays as it is.
+            let keys = world.keys().into_iter().map(|(key, _)| key);
+            for key in keys.filter(|key| daemon.find(&key.0, &key.1).is_some()) {
+                world.wishes.entry(key).or_insert(None);
+            }
             world.wish_for_new();
             daemon.update(world)
         }
@@ -70,6 +76,24 @@ fn act(daemon: &mut Daemon, world: &mut World) -> Lived {
         _ => {
             let millis = world.dice.below(2500) as u64;
             pass(daemon, Duration::from_millis(millis), world)
+        }
+    }
+}
+
+/// What has ended by itself, and is wanted, is started by an update if it starts by itself, as in Supervisor; if not, then not
+/// if its new settings are such as only a new child can have.
+fn forgive_exited(daemon: &Daemon, world: &mut World) {
+    for new in world.config.clone() {
+        let Some(active) = daemon.supervisor.group(&new.name) else { continue };
+        for (name, change) in diff::process_changes(active.config(), &new) {
+            let process = daemon.find(&new.name, &name).and_then(|id| daemon.supervisor.process(id));
+            let key = (new.name.clone(), name);
+            if change == diff::ProcessChange::Restart
+                && world.wishes.get(&key) == Some(&Some(true))
+                && process.is_some_and(|process| process.state() == ProcessState::Exited)
+            {
+                wish(&key, None, world);
+            }
         }
     }
 }
@@ -214,8 +238,10 @@ fn succeed(world: &mut World) -> Daemon {
         // A program may be back whose removal was under way.
         let known = replay(&world.disk.text).unwrap_or_default().records;
         for (key, _) in world.keys() {
-            if known.contains_key(&key) {
-                world.wishes.entry(key).or_insert(None);
+            let Some(record) = known.get(&key) else { continue };
+            let wish = world.wishes.entry(key).or_insert(None);
+            if matches!(record.life, Life::Exited(_)) && *wish == Some(true) {
+                *wish = None; // See `forgive_exited`.
             }
         }
         world.wish_for_new();

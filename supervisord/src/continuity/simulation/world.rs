@@ -208,7 +208,7 @@ impl World {
 
     /// After an end that ends all: who starts by itself does, unless it was stopped and that is remembered.
     pub(super) fn wish_anew(&mut self, is_certain: bool) {
-        let remember = self.remember_stopped;
+        let remember = self.remember_stopped && !self.disk.text.is_empty();
         let autostart: BTreeMap<Key, bool> = self.keys().into_iter().collect();
         for (key, wish) in &mut self.wishes {
             let starts = autostart.get(key).copied().unwrap_or(false);
