@@ -214,6 +214,9 @@ fn journal_that_could_not_be_closed_is_not_believed_by_the_next_daemon() {
     daemon.launch_in(&["unshare", "-m", "sh", "-c", &mount, "sh"]);
     daemon.ctl("start y").is("y: started\n");
     let mut holder = daemon.beside("nsenter", &["-t", &daemon.daemon_pid().to_string(), "-m", "cat"]);
+    let space = |pid| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    daemon
+        .until("somebody else in the daemon's mounts", || space(holder.pid()) == space(daemon.daemon_pid()));
     fill(&format!("/proc/{}/root{}", daemon.daemon_pid(), daemon.path("state/filler").display()));
     assert!(daemon.terminate().success());
     daemon.launch_in(&["nsenter", "-t", &holder.pid().to_string(), "-m"]);
@@ -284,10 +287,11 @@ fn reload_moves_the_journal_and_the_door_of_the_keeper() {
         daemon.ctl("reload").is("Restarted supervisord\n");
         daemon.until_starts("starts", 2);
         daemon.until_state("x", "RUNNING");
-        let keeper = daemon.until_some("the keeper", || daemon.keeper());
+        // That of before may still be about to end.
+        let has_door = |keeper: i32| daemon.path(&format!("{place}/keeper.{keeper}")).exists();
+        daemon.until("the keeper behind its new door", || daemon.keeper().is_some_and(has_door));
         assert!(!daemon.path("supervisord.state").exists(), "{key}");
         assert!(daemon.path(&format!("{place}/journal")).exists(), "{key}");
-        daemon.until("its door", || daemon.path(&format!("{place}/keeper.{keeper}")).exists());
         let pid = daemon.process_pid("x");
         check_that_a_killed_daemon_is_followed(&mut daemon, pid, 2);
         assert_eq!(daemon.terminate().code(), Some(0));
