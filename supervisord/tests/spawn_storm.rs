@@ -197,10 +197,14 @@ fn cost_does_not_depend_on_the_number_of_files_allowed() {
         let few = fastest_spawn(method);
         // As many as we get: what is refused leaves the limit as high as it goes.
         let _ = limits::raise(limits::Limit::Files, 1_000_000);
-        let many = fastest_spawn(method);
+        // A loop over a million descriptors takes 50 ms and more, each time; a busy machine may take as long now and then.
+        let mut many = Vec::new();
+        let is_cheap = (0..10).any(|_| {
+            many.push(fastest_spawn(method));
+            many.last() < Some(&(few * 4 + Duration::from_millis(2)))
+        });
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
-        // A loop over a million descriptors takes 50 ms and more.
-        assert!(many < few * 4 + Duration::from_millis(2), "{method:?}: {few:?} became {many:?}");
+        assert!(is_cheap, "{method:?}: {few:?} became {many:?}");
     }
 }
 
