@@ -34,32 +34,46 @@ stdout_logfile_backups=20
     assert!(daemon.path("x.log.1").exists() && !daemon.path("x.log.20").exists());
 }
 
-#[test]
-fn rotation_keeps_as_many_backups_as_configured() {
-    let daemon = Daemon::start(
+/// A program that says `begin`, then the name of each signal it gets, one at a time: what arrives in one read does
+/// not depend on when the daemon gets the processor. Every second of these lines fills its log.
+fn saying_signals(backups: usize) -> Daemon {
+    let daemon = Daemon::start(&format!(
         "[program:x]
-command=$ACTOR lines-paced=40:2 print=end sleep
+command=$ACTOR ignore=HUP,INT,USR1,USR2,TERM,QUIT print=begin {} sleep
 startsecs=0
 stdout_logfile=$DIR/x.log
-stdout_logfile_maxbytes=50
-stdout_logfile_backups=2
-[program:none]
-command=$ACTOR lines-paced=40:2 sleep
-startsecs=0
-stdout_logfile=$DIR/none.log
-stdout_logfile_maxbytes=50
-stdout_logfile_backups=0
+stdout_logfile_maxbytes=10
+stdout_logfile_backups={backups}
 ",
-    );
-    daemon.until("the last line", || with_backups(&daemon, "x.log", 2).contains("end\n"));
-    for name in ["x.log", "x.log.1", "x.log.2"] {
-        assert!(daemon.path(name).exists(), "{name}");
+        "wait-signal=HUP,INT,USR1,USR2,TERM,QUIT ".repeat(6),
+    ));
+    daemon.until("the first line", || daemon.read("x.log") == "begin\n");
+    daemon
+}
+
+#[test]
+fn rotation_keeps_as_many_backups_as_configured() {
+    let daemon = saying_signals(2);
+    let pid = daemon.process_pid("x");
+    for signal in ["SIGHUP", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGQUIT"] {
+        kill(pid, signal.parse().expect("a signal"));
+        daemon.until(signal, || with_backups(&daemon, "x.log", 2).ends_with(&format!("{signal}\n")));
     }
+    daemon.until("the last rotation", || daemon.read("x.log") == "SIGQUIT\n");
+    assert_eq!(daemon.read("x.log.1"), "SIGUSR2\nSIGTERM\n");
+    assert_eq!(daemon.read("x.log.2"), "SIGINT\nSIGUSR1\n");
     assert!(!daemon.path("x.log.3").exists());
-    let kept = with_backups(&daemon, "x.log", 2);
-    assert!((lines(1..=40) + "end\n").ends_with(&kept), "the newest output is what is kept: {kept:?}");
-    daemon.until("the last line", || !daemon.read("none.log").contains("line 1\n"));
-    assert!(!daemon.path("none.log.1").exists());
+}
+
+#[test]
+fn rotation_without_backups_begins_the_file_anew() {
+    let daemon = saying_signals(0);
+    let pid = daemon.process_pid("x");
+    kill(pid, Signal::SIGHUP);
+    daemon.until("an empty file", || daemon.read("x.log").is_empty());
+    kill(pid, Signal::SIGINT);
+    daemon.until("the next line", || daemon.read("x.log") == "SIGINT\n");
+    assert!(!daemon.path("x.log.1").exists());
 }
 
 #[test]
