@@ -218,16 +218,60 @@ fn paths_lead_to_no_file() {
     assert_eq!((answer.status, answer.header("set-cookie")), (301, None), "{}", answer.head);
 }
 
+/// Memory of the daemon in KiB.
+fn resident(daemon: &Daemon) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", daemon.daemon_pid())).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+}
+
+#[test]
+fn who_asks_for_a_large_log_and_reads_nothing_costs_bounded_memory() {
+    let daemon = Daemon::start(PROGRAM);
+    daemon.until_state("x", "RUNNING");
+    let size = 16 << 20;
+    std::fs::write(daemon.path("x.log"), vec![b'x'; size]).expect("written");
+    let params = "<param><value>x</value></param><param><value><int>0</int></value></param>\
+                  <param><value><int>0</int></value></param>";
+    let call = format!(
+        "<methodCall><methodName>supervisor.readProcessStdoutLog</methodName><params>{params}</params></methodCall>"
+    );
+    let request = post(&format!("Content-Length: {}\r\n", call.len()), &call);
+    let before = resident(&daemon);
+    let mut waiting = Vec::new();
+    let mut stuck = Vec::new();
+    for _ in 0..40 {
+        let mut stream = connect(&daemon);
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a bound");
+        waiting.push(stream);
+    }
+    let mut most = 0;
+    // More than there is room for: the first have to give way to them. Others are served all the while.
+    daemon.until("some of them are answered", || {
+        assert_eq!(http::ask(connect(&daemon), ("POST", "/RPC2"), "", CALL).status, 200);
+        most = most.max(resident(&daemon).saturating_sub(before));
+        for mut stream in std::mem::take(&mut waiting) {
+            match stream.read_exact(&mut [0]) {
+                Ok(()) => stuck.push(stream),
+                Err(_) => waiting.push(stream),
+            }
+        }
+        stuck.len() >= 8
+    });
+    assert!(most < 128 << 10, "{most} KiB more for 40 clients that want {size} bytes each");
+    drop((waiting, stuck));
+    let answer = http::ask(connect(&daemon), ("POST", "/RPC2"), "", &call);
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.len() > size, "{} bytes", answer.body.len());
+}
+
 #[test]
 fn who_reads_a_log_slowly_costs_no_memory() {
     let daemon = Daemon::start(PROGRAM);
     daemon.until_state("x", "RUNNING");
-    let resident = || {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", daemon.daemon_pid())).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
-    };
+    let resident = || resident(&daemon);
     let ask = |stream: &mut UnixStream| {
         stream.write_all(b"GET /logtail/x HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
         // The head of the answer is all that is ever read.

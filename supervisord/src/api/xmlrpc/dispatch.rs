@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
+use axum::body::{Body, Bytes};
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    budget::{Budget, Room},
     calls::{self, Call, METHODS, Target},
     decode::MethodCall,
     encode::Writer,
@@ -33,6 +34,7 @@ const BYTES_OF_A_PROCESS: usize = 1400;
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
     pub(super) driver: Handle,
+    budget: Budget,
     /// The answer to `getAllProcessInfo` as it was written last, if it is still on its way to somebody.
     latest: Arc<watch::Sender<Weak<ProcessTable>>>,
 }
@@ -65,26 +67,43 @@ enum Meaning {
 impl Dispatcher {
     /// One that asks this driver.
     pub(super) fn new(driver: Handle) -> Self {
-        Self { driver, latest: Arc::default() }
+        Self { driver, budget: Budget::default(), latest: Arc::default() }
     }
 
     /// Answers one call.
     ///
     /// # Errors
     /// What went wrong, in Supervisor's words.
-    pub(super) async fn call(&self, call: MethodCall) -> Result<Bytes, Fault> {
+    pub(super) async fn call(&self, call: MethodCall) -> Result<Body, Fault> {
         let mut writer = Writer::default();
         if call.method == "system.multicall" {
+            writer.is_of_many = true;
             self.multicall(call.params, &mut writer).await?;
         } else {
             match self.understand(&call.method, call.params)? {
                 Meaning::Call(Call::AllProcessInfo) => {
-                    return Ok(Bytes::from_owner(SharedTable(self.all_processes().await?)));
+                    let table = SharedTable(self.all_processes().await?);
+                    return Ok(Body::from(Bytes::from_owner(table)));
                 }
                 meaning => self.invoke(meaning, &mut writer).await?,
             }
         }
-        Ok(writer.finish().into())
+        let room = writer.room.take();
+        let text = writer.finish();
+        Ok(match room {
+            Some(room) => room.body(text.into()),
+            None => Body::from(text),
+        })
+    }
+
+    /// Waits until there is room for so many more bytes in an answer.
+    pub(super) async fn make_room(&self, bytes: usize, writer: &mut Writer) {
+        let all = writer.len().saturating_add(bytes);
+        if writer.room.is_none() {
+            // An answer of many parts that waited again would keep others from what it waits for.
+            let bytes = if writer.is_of_many && Budget::is_large(all) { Room::MOST } else { all };
+            writer.room = self.budget.room(bytes).await;
+        }
     }
 
     /// Calls one after the other; each result stands in the array as it is, not in an array of its own as elsewhere.

@@ -1,6 +1,6 @@
 //! Answers as text, in the layout of Python's `xmlrpc` with its line breaks, written in one pass.
 
-use super::fault::Fault;
+use super::{budget::Room, fault::Fault};
 
 /// The largest and smallest `<int>` of XML-RPC.
 const INT: std::ops::RangeInclusive<i64> = i32::MIN as i64..=i32::MAX as i64;
@@ -13,6 +13,10 @@ const TAIL: &str = "</param>\n</params>\n</methodResponse>\n";
 #[derive(Debug)]
 pub(super) struct Writer {
     text: String,
+    /// Room that the answer has, if it is large.
+    pub(super) room: Option<Room>,
+    /// Whether more values may follow than the one that is being written.
+    pub(super) is_of_many: bool,
 }
 
 impl Default for Writer {
@@ -26,7 +30,7 @@ impl Writer {
     pub(super) fn with_capacity(bytes: usize) -> Self {
         let mut text = String::with_capacity(bytes);
         text.push_str(HEAD);
-        Self { text }
+        Self { text, room: None, is_of_many: false }
     }
 
     /// The whole answer.
@@ -159,7 +163,11 @@ impl Writer {
 
 /// A whole response with a fault.
 pub(super) fn fault(fault: &Fault) -> String {
-    let mut writer = Writer { text: "<?xml version='1.0'?>\n<methodResponse>\n<fault>\n".to_owned() };
+    let mut writer = Writer {
+        text: "<?xml version='1.0'?>\n<methodResponse>\n<fault>\n".to_owned(),
+        room: None,
+        is_of_many: false,
+    };
     writer.fault(fault);
     writer.text.push_str("</fault>\n</methodResponse>\n");
     writer.text

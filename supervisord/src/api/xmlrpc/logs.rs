@@ -41,7 +41,10 @@ impl Dispatcher {
         }
         let part = Part::range(&path, range.offset, range.length);
         let written = match part {
-            Ok(mut part) => copy(&mut part, writer).await,
+            Ok(mut part) => {
+                self.make_room(part.left(), writer).await;
+                copy(&mut part, writer).await
+            }
             Err(error) => Err(error),
         };
         written.map_err(|error| read_fault(&path, &error))
@@ -61,6 +64,9 @@ impl Dispatcher {
             Err(fault) if fault.code == Reason::NoFile as i64 => Some(nothing(0)),
             Err(fault) => return Err(fault),
         };
+        if let Some(part) = tail.as_ref().and_then(|tail| tail.part.as_ref()) {
+            self.make_room(part.left(), writer).await;
+        }
         writer.begin_array();
         let before = writer.len();
         if let Some(part) = tail.as_mut().and_then(|tail| tail.part.as_mut())

@@ -3,6 +3,7 @@
 //! Owns HTTP here: which requests are read, how much of them and for how long. `decode` reads a call, `calls` knows what
 //! it means, `dispatch` asks the driver, `encode` and `describe` write the answer, `fault` has Supervisor's errors.
 
+mod budget;
 pub mod calls;
 pub mod decode;
 mod describe;
@@ -66,7 +67,7 @@ impl Service {
                 drop(body);
                 document(match self.dispatcher.call(call).await {
                     Ok(answer) => answer,
-                    Err(fault) => encode::fault(&fault).into(),
+                    Err(fault) => Body::from(encode::fault(&fault)),
                 })
             }
             Err(malformed) => {
@@ -98,8 +99,8 @@ impl Service {
 }
 
 /// A response with this document.
-fn document(text: Bytes) -> Response {
-    let mut response = Response::new(Body::from(text));
+fn document(text: Body) -> Response {
+    let mut response = Response::new(text);
     let headers = response.headers_mut();
     headers.insert(header::SERVER, SERVER);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
