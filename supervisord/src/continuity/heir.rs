@@ -176,7 +176,7 @@ pub fn restore(
         memory.life =
             Life::Exited(Some(Due(u64::try_from(at.0.to_shared(at.1.mono).as_nanos()).unwrap_or(0))));
     }
-    if has_ended && record.life == Life::Running && !record.wanted {
+    if has_ended && matches!(record.life, Life::Starting(_) | Life::Running) && !record.wanted {
         memory.life = Life::Stopping(Due(0)); // It was about to be stopped.
     }
     supervisor.restore(id, &memory, ended, at);

@@ -137,7 +137,9 @@ impl Process {
             // An operator's restart was cut short between its stop and its start.
             (State::Stopped, _) if self.wanted => self.begin_start(now),
             // Its stop did not reach it.
-            (State::Running { pid }, _) if !self.wanted => self.begin_stop(pid, now),
+            (State::Starting { pid, .. } | State::Running { pid }, _) if !self.wanted => {
+                self.begin_stop(pid, now);
+            }
             (
                 State::Stopped
                 | State::Spawning

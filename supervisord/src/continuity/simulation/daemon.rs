@@ -506,11 +506,16 @@ impl Daemon {
         self.perform(world)
     }
 
+    /// Whether the journal says what is so.
+    pub(super) fn can_write(&self) -> bool {
+        self.condition.end().is_some()
+    }
+
     /// The end: nothing runs any more.
     pub(super) fn close(&mut self, world: &mut World) -> Lived {
         if world.remember_stopped {
             self.write_all(true, world)?;
-            if self.condition.end().is_some() {
+            if self.can_write() {
                 return Ok(());
             }
         }
@@ -535,7 +540,7 @@ impl Daemon {
             };
             assert!(self.children.iter().any(is_its), "an untracked instance: {proc}");
         }
-        if self.condition.end().is_some() {
+        if self.can_write() {
             self.check_journal(world);
         }
     }

@@ -184,6 +184,11 @@ fn shut_down(daemon: &mut Daemon, world: &mut World) -> Lived {
     world.wish_anew(false);
     daemon.supervisor.begin_shutdown(Mode::ShuttingDown, world.now);
     daemon.perform(world)?;
+    if daemon.can_write() {
+        // It is announced: from now on nothing runs for what operators have said before.
+        world.wishes.clone_from(&before);
+        world.wish_anew(true);
+    }
     until_shut_down(daemon, world)?;
     daemon.close(world)?;
     world.wishes = before;
