@@ -36,7 +36,7 @@ password=se:cret
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [program:web]
-command=sh -c 'echo The Øresund bridge; exec sleep 1000'
+command=sleep 1000
 process_name=%(program_name)s_%(process_num)02d
 numprocs=2
 startsecs=0
@@ -186,6 +186,10 @@ SEQUENCES = [
 ]
 
 
+# Processes with a log.
+LOGS = ("web_00", "web_01")
+
+
 class Side:
     """One daemon in a directory of its own."""
 
@@ -198,15 +202,21 @@ class Side:
             self.port = listener.getsockname()[1]
         config = CONFIG.replace("$DIR", str(self.path)).replace("$PORT", str(self.port))
         (self.path / "supervisord.conf").write_text(config)
+        self.fill_logs()
         output = open(self.path / "daemon.out", "wb")
         self.daemon = subprocess.Popen(
             [supervisord, "-n", "-c", self.path / "supervisord.conf"], stdout=output, stderr=output
         )
         deadline = time.monotonic() + BOUND
-        while "The Øresund bridge" not in self.read("web_01.out") or "The Øresund" not in self.read("web_00.out"):
+        while any(f"success: {name} entered RUNNING" not in self.read("daemon.out") for name in LOGS):
             if time.monotonic() > deadline:
                 raise SystemExit(f"{name}: no start:\n{self.read('daemon.out')}")
             time.sleep(0.05)
+
+    def fill_logs(self):
+        """The same logs for both sides. A program that writes may be stopped before it has."""
+        for name in LOGS:
+            (self.path / f"{name}.out").write_text("The Øresund bridge\n")
 
     def read(self, name):
         try:
@@ -313,6 +323,8 @@ def main():
             for name, requests in SEQUENCES:
                 if transport == "tcp":
                     requests = [with_credentials(request) for request in requests]
+                for side in sides:
+                    side.fill_logs()
                 theirs, ours = pool.map(lambda side: side.converse(transport, requests), sides)
                 is_equal = theirs == ours
                 if is_equal:
