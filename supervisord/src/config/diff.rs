@@ -199,6 +199,7 @@ fn with_live_settings(old: &ProgramConfig, new: &ProgramConfig) -> ProgramConfig
         stopasgroup: new.stopasgroup,
         killasgroup: new.killasgroup,
         killmode: new.killmode,
+        depends_on: new.depends_on.clone(),
         stdout: output(&old.stdout, &new.stdout),
         stderr: output(&old.stderr, &new.stderr),
         fastcgi: old.fastcgi.as_ref().map(fastcgi),

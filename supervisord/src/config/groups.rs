@@ -41,7 +41,9 @@ impl<'a> Evaluation<'a> {
             let process = Arc::make_mut(process);
             process.environment = shared.merged(&process.environment);
         }
-        self.without_duplicates(groups)
+        let groups = self.without_duplicates(groups);
+        self.check_dependencies(&groups);
+        groups
     }
 
     /// Two groups of one name cannot both be activated: the first in the order of activation stays, as in Supervisor.

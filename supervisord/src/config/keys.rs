@@ -76,7 +76,7 @@ fn known_keys(section: &str) -> Option<&'static [&'static str]> {
 }
 
 /// The candidate that differs from `word` by a typing mistake or two.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = if word.chars().count() <= 4 { 1 } else { 2 };
     let lower = word.to_lowercase().replace('-', "_");
     candidates
@@ -160,14 +160,14 @@ macro_rules! program_keys {
             "redirect_stderr", "stdout_logfile", "stdout_logfile_maxbytes", "stdout_logfile_backups",
             "stdout_capture_maxbytes", "stdout_events_enabled", "stdout_syslog", "stderr_logfile",
             "stderr_logfile_maxbytes", "stderr_logfile_backups", "stderr_capture_maxbytes", "stderr_events_enabled",
-            "stderr_syslog", "environment", "directory", "umask", "serverurl", "killmode", "login_environment", "on_daemon_death", $($more),*
+            "stderr_syslog", "environment", "directory", "umask", "serverurl", "killmode", "login_environment", "on_daemon_death", "depends_on", $($more),*
         ]
     };
 }
 
-const PROGRAM: [&str; 35] = program_keys!();
-const LISTENER: [&str; 38] = program_keys!("events", "buffer_size", "result_handler");
-const FASTCGI: [&str; 39] = program_keys!("socket", "socket_owner", "socket_mode", "socket_backlog");
+const PROGRAM: [&str; 36] = program_keys!();
+const LISTENER: [&str; 39] = program_keys!("events", "buffer_size", "result_handler");
+const FASTCGI: [&str; 40] = program_keys!("socket", "socket_owner", "socket_mode", "socket_backlog");
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@
 
 pub mod ctl;
 pub mod daemon;
+pub mod dependencies;
 pub mod diff;
 pub mod environment;
 pub mod error;
@@ -387,6 +388,26 @@ pub struct ProgramConfig {
     pub fastcgi: Option<FastCgi>,
     /// Value of `SUPERVISOR_SERVER_URL`; `None` (also for AUTO) = the daemon's own. Key `serverurl`.
     pub serverurl: Option<String>,
+    /// What must be up before it is started. Key `depends_on`, not in Supervisor, default none.
+    #[serde(default)]
+    pub depends_on: Vec<Dependency>,
+}
+
+/// Key `depends_on`: processes that must be up before another is started.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dependency {
+    /// All processes of the section `[program:x]`, `[fcgi-program:x]` or `[eventlistener:x]`, in whatever groups: `x`.
+    Program(String),
+    /// All processes of a group: `g` where no program is called so, or `g:*`.
+    Group(String),
+    /// One process of a group: `g:x`.
+    Process {
+        /// The group.
+        group: String,
+        /// The process.
+        name: String,
+    },
 }
 
 /// Where one output stream goes and what else is done with it.

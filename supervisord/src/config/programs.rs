@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    AutoRestart, DaemonDeath, Environment, KillMode, LogTarget, OutputConfig, ProgramConfig, StopSignal,
-    User,
+    AutoRestart, DaemonDeath, Dependency, Environment, KillMode, LogTarget, OutputConfig, ProgramConfig,
+    StopSignal, User,
     daemon::saturated,
     environment,
     evaluation::{Evaluation, Source, Subject},
@@ -44,6 +44,7 @@ struct Shared<'a> {
     serverurl: Option<String>,
     user: Option<User>,
     umask: Option<u32>,
+    depends_on: Vec<Dependency>,
 }
 
 /// What is captured of one stream; read once per section, unlike its log file.
@@ -130,6 +131,7 @@ impl<'a> Evaluation<'a> {
         let serverurl = self.text(from, "serverurl", names).filter(|url| !url.is_empty() && !is_auto(url));
         let user = self.read(from, "user", names, |text| user(text, machine));
         let umask = self.read(from, "umask", names, octal);
+        let depends_on = self.dependencies(from, names);
         let process_name = self.process_name(from, numprocs);
         if stopasgroup && !killasgroup {
             let subject = from.section.get("killasgroup").map_or(Subject::Key("killasgroup"), Subject::Entry);
@@ -161,6 +163,7 @@ impl<'a> Evaluation<'a> {
             serverurl,
             user,
             umask,
+            depends_on,
         }
     }
 
@@ -248,6 +251,7 @@ impl<'a> Evaluation<'a> {
             umask: shared.umask,
             fastcgi: None,
             serverurl: shared.serverurl.clone(),
+            depends_on: shared.depends_on.clone(),
         }
     }
 

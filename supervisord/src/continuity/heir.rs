@@ -253,5 +253,6 @@ fn stand_in(record: &Record) -> ProgramConfig {
         serverurl: None,
         fastcgi: None,
         on_daemon_death: DaemonDeath::Keep,
+        depends_on: Vec::new(),
     }
 }
