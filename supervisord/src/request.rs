@@ -45,6 +45,8 @@ pub enum Reason {
     CannotReread = 92,
     /// No group of this name.
     BadGroup = 1001,
+    /// Something that it depends on is not up and will not come up by itself.
+    DependencyDown = 1003,
 }
 
 /// A request as a whole was refused or failed.

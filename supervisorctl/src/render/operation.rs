@@ -68,6 +68,7 @@ impl Done<'_> {
             | Reason::Unspecified
             | Reason::AlreadyAdded
             | Reason::StillRunning
+            | Reason::DependencyDown
             | Reason::Upgrading
             | Reason::CannotReread => match self.result.description.as_str() {
                 "" => "failed",
@@ -111,9 +112,13 @@ impl Item for Done<'_> {
             (Reason::Ok, _) => None,
             (Reason::AlreadyStarted, Operation::Start) | (Reason::NotRunning, Operation::Stop) => None,
             (Reason::BadGroup, Operation::Start) => Some(exit::INVALID_ARGS),
-            (Reason::SpawnError | Reason::AbnormalTermination | Reason::NotRunning, _) => {
-                Some(exit::NOT_RUNNING)
-            }
+            (
+                Reason::SpawnError
+                | Reason::AbnormalTermination
+                | Reason::DependencyDown
+                | Reason::NotRunning,
+                _,
+            ) => Some(exit::NOT_RUNNING),
             (_other, _) => Some(exit::GENERIC),
         }
     }

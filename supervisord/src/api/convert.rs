@@ -37,6 +37,7 @@ pub fn status(refusal: &Refusal) -> Status {
         | Reason::SpawnError
         | Reason::AlreadyStarted
         | Reason::NotRunning
+        | Reason::DependencyDown
         | Reason::StillRunning => Code::FailedPrecondition,
         Reason::Failed | Reason::Ok => Code::Internal,
     };
@@ -109,6 +110,7 @@ pub fn reason(reason: Reason) -> v1::Reason {
         Reason::StillRunning => v1::Reason::StillRunning,
         Reason::CannotReread => v1::Reason::CannotReread,
         Reason::BadGroup => v1::Reason::BadGroup,
+        Reason::DependencyDown => v1::Reason::DependencyDown,
     }
 }
 

@@ -64,9 +64,7 @@ impl Driver {
         let removed = self.set_apart(&mut adopted, now);
         self.adopt(adopted, now);
         self.settle_estate();
-        for name in names {
-            self.autostart_but(&restored, &name, now);
-        }
+        self.autostart_but(&restored, &names, now);
         self.raise(Event::SupervisorRunning, now);
         self.perform_effects(now);
         self.take_down(removed);

@@ -19,7 +19,7 @@ use crate::{
     os::{pipe::OnDaemonDeath, signal, watch},
     output::OpenError,
     process::{Effect, Note, Pid, ProcessState},
-    request::Channel,
+    request::{Channel, Reason},
     supervisor::ProcessId,
 };
 
@@ -197,7 +197,9 @@ impl Driver {
                 unit.advice.clear();
             }
         }
+        let lacks_dependency = self.process_is(id, crate::process::Process::is_held_back);
         for (operation, reason) in self.operations.handle_state(id, to) {
+            let reason = if lacks_dependency { Reason::DependencyDown } else { reason };
             let result = self.result_of(id, reason);
             self.operations.report(operation, result);
             self.finish_operation(operation, now);
@@ -230,6 +232,9 @@ impl Driver {
             | Note::Up(_)
             | Note::Exited { .. }
             | Note::Stopped { .. }
+            | Note::NeededBy(_)
+            | Note::Waiting(_)
+            | Note::HeldBack(_)
             | Note::GaveUp
             | Note::Killing { .. }
             | Note::KillingHard(_)

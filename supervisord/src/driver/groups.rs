@@ -19,7 +19,9 @@ use super::{
 use crate::{
     clock::Moment,
     config::{
-        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, Reload, diff,
+        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, Reload,
+        dependencies::groups_in_order,
+        diff,
         load::{self, Loaded},
     },
     crit,
@@ -35,9 +37,15 @@ impl Driver {
     /// Activates all groups and starts what starts with them.
     pub(super) fn begin_groups(&mut self, now: Moment) {
         self.events.pools.set_server(&self.available.daemon.identifier);
-        for group in self.available.groups.clone() {
-            self.activate(group, now);
+        let groups = self.available.groups.clone();
+        let names: Vec<String> = groups.iter().map(|group| group.name.clone()).collect();
+        for group in groups {
+            self.prepare(group, now);
         }
+        for name in &names {
+            self.check_sockets(name);
+        }
+        self.autostart_but(&BTreeSet::new(), &names, now);
         self.raise(Event::SupervisorRunning, now);
         self.perform_effects(now);
     }
@@ -47,7 +55,7 @@ impl Driver {
         let name = group.name.clone();
         if self.prepare(group, now) {
             self.check_sockets(&name);
-            self.autostart_but(&BTreeSet::new(), &name, now);
+            self.autostart_but(&BTreeSet::new(), &[name], now);
         }
     }
 
@@ -77,9 +85,10 @@ impl Driver {
         true
     }
 
-    /// Starts what starts with the group, but for processes that go on where another daemon left them.
-    pub(super) fn autostart_but(&mut self, restored: &BTreeSet<ProcessId>, name: &str, now: Moment) {
-        self.supervisor.autostart_but(restored, name, now);
+    /// Starts what starts with these groups, but for processes that go on where another daemon left them.
+    pub(super) fn autostart_but(&mut self, restored: &BTreeSet<ProcessId>, groups: &[String], now: Moment) {
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        self.supervisor.autostart_but(restored, &groups, now);
     }
 
     /// Says early which sockets of a group cannot be made. Each start tries again.
@@ -291,7 +300,8 @@ impl Driver {
         &mut self,
         groups: Vec<String>,
     ) -> Result<mpsc::Receiver<UpdateStep>, Refusal> {
-        let changes = self.reread()?;
+        let mut changes = self.reread()?;
+        changes.added = groups_in_order(&self.available.groups, &changes.added);
         let active = self.supervisor.groups().iter().filter(|group| !group.processes().is_empty());
         let active = active.map(|group| group.config().name.clone()).collect();
         let plan = update::plan(&changes, active, &groups);

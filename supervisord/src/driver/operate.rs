@@ -125,7 +125,8 @@ impl Driver {
         let needs_start = |id: &ProcessId| self.process_is(*id, |process| !process.state().is_started());
         let gathered: Vec<_> = targets.gathered.iter().copied().filter(needs_start).collect();
         let gathered = self.supervisor.in_start_order(&gathered);
-        for id in targets.named.iter().copied().chain(gathered) {
+        let ids = targets.named.iter().copied().chain(gathered).collect();
+        for id in self.supervisor.after_dependencies(ids) {
             self.start_one(operation, id, wait, now);
         }
     }
@@ -229,7 +230,7 @@ impl Driver {
     /// Ends an operation that waits for nothing any more; a restart goes on with its starts.
     pub(super) fn finish_operation(&mut self, operation: OperationId, now: Moment) {
         if let Some(to_start) = self.operations.finish(operation) {
-            for id in to_start {
+            for id in self.supervisor.after_dependencies(to_start) {
                 self.start_one(operation, id, true, now);
             }
             self.operations.release(operation);
@@ -245,9 +246,14 @@ impl Driver {
             Err(Denied::NotRunning) => Reason::NotRunning,
             Err(Denied::Halted) => Reason::ShuttingDown,
             Err(Denied::Unknown) => Reason::Failed,
+            Err(Denied::DependencyDown) => Reason::DependencyDown,
         };
         let result = match outcome {
             Ok(()) => self.result_of(id, reason),
+            Err(Denied::DependencyDown) => {
+                let lacking = self.supervisor.lacking(id).unwrap_or_default();
+                self.result_with(id, reason, lacking)
+            }
             Err(denied) => self.result_with(id, reason, denied.to_string()),
         };
         self.operations.report(operation, result);

@@ -65,7 +65,11 @@ impl Driver {
         let starts = |one: &&Replaced| one.is_to_start || restarted.contains(&one.id);
         for one in replaced.iter().filter(starts) {
             // Whoever started it meanwhile has done what is wanted.
-            let _ = self.supervisor.start(one.id, now);
+            let _ = if restarted.contains(&one.id) {
+                self.supervisor.start_again(one.id, now)
+            } else {
+                self.supervisor.start_by_itself(one.id, now)
+            };
         }
         self.release_sockets_of(group);
         let update = |one: Replaced| {

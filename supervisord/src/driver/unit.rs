@@ -88,6 +88,9 @@ impl Chatter {
             Note::Spawned(_) | Note::Up(_) | Note::Exited { .. } => true,
             Note::SpawnFailed(_)
             | Note::Stopped { .. }
+            | Note::NeededBy(_)
+            | Note::Waiting(_)
+            | Note::HeldBack(_)
             | Note::GaveUp
             | Note::Killing { .. }
             | Note::KillingHard(_)

@@ -7,8 +7,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{Process, ProcessState};
 use crate::clock::Moment;
 
-/// `pid 123, uptime 0:01:02`, `Not started`, `Nov 21 01:05 AM`, or why it could not be started; empty for STARTING,
-/// STOPPING and UNKNOWN.
+/// `pid 123, uptime 0:01:02`, `Not started`, `Nov 21 01:05 AM`, or why it could not be started; empty for STOPPING, UNKNOWN,
+/// and STARTING unless it waits for another program.
 pub fn description(process: &Process, now: Moment, zone: &TimeZone) -> String {
     match process.state() {
         ProcessState::Running => {
@@ -26,7 +26,8 @@ pub fn description(process: &Process, now: Moment, zone: &TimeZone) -> String {
             (Some(at), None) => date(at, zone),
             (None, _) => "Not started".to_owned(),
         },
-        ProcessState::Starting | ProcessState::Stopping | ProcessState::Unknown => String::new(),
+        ProcessState::Starting => process.waits_for().unwrap_or_default().to_owned(),
+        ProcessState::Stopping | ProcessState::Unknown => String::new(),
     }
 }
 

@@ -47,6 +47,7 @@ impl Process {
             State::Spawning => self.request_spawn(now),
             State::StoppingLeftovers { .. } => self.enter_stopped(now),
             State::Stopped
+            | State::Waiting
             | State::Starting { .. }
             | State::Running { .. }
             | State::Backoff { .. }
@@ -68,6 +69,7 @@ impl Process {
             State::StoppingLeftovers { .. } if self.config.stopasgroup => Some(StopReach::Group),
             State::StoppingLeftovers { .. } => Some(StopReach::Leader),
             State::Stopped
+            | State::Waiting
             | State::Spawning
             | State::Starting { .. }
             | State::Running { .. }

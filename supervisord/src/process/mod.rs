@@ -5,6 +5,7 @@
 //! which the driver performs. States and their rules are Supervisor 4.3's; the differences are in COMPATIBILITY.md.
 
 pub mod advice;
+mod dependencies;
 pub mod describe;
 pub mod exit;
 mod leftovers;
@@ -24,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use dependencies::Dependencies;
 pub use exit::Exit;
 use leftovers::Leftovers;
 pub use nix::unistd::Pid;
@@ -100,12 +102,17 @@ pub enum Denied {
     /// It could not be signalled, so nothing is known of it.
     #[error("is in an unknown state")]
     Unknown,
+    /// A process that it depends on is not up, and will not come up by itself.
+    #[error("a process that it depends on is not up")]
+    DependencyDown,
 }
 
 /// Where a process is in its life. Each state carries only what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Stopped,
+    /// STARTING without a child: waits for other programs to come up.
+    Waiting,
     /// STARTING without a child: waits for the driver's answer to `Spawn`, or for leftovers to end.
     Spawning,
     Starting {
@@ -157,6 +164,8 @@ pub struct Process {
     wanted: bool,
     /// The stop that is under way is for the sake of a start.
     starts_again: bool,
+    /// It is FATAL for want of a program that it depends on.
+    lacks_dependency: bool,
     failures: u32,
     spawned_at: Option<Moment>,
     ended_at: Option<Moment>,
@@ -177,6 +186,7 @@ impl Process {
             halted: false,
             wanted: false,
             starts_again: false,
+            lacks_dependency: false,
             failures: 0,
             spawned_at: None,
             ended_at: None,
@@ -197,7 +207,11 @@ impl Process {
             return Err(Denied::Halted);
         }
         match self.state {
-            State::Spawning | State::Starting { .. } | State::Running { .. } | State::Backoff { .. } => {
+            State::Waiting
+            | State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. } => {
                 self.wanted = true;
                 Err(Denied::AlreadyStarted)
             }
@@ -247,6 +261,10 @@ impl Process {
                 self.note(Note::StoppedWaiting);
                 self.rest_after_stop(now);
             }
+            State::Waiting => {
+                self.spawn_error = None;
+                self.rest_after_stop(now);
+            }
             State::Exited { restart_at: Some(_) } | State::Spawning => self.rest_after_stop(now),
             State::Stopped | State::Exited { .. } | State::Fatal if self.leftovers != Leftovers::None => {
                 self.rest_after_stop(now);
@@ -277,6 +295,10 @@ impl Process {
         match self.state {
             State::Backoff { .. } => self.enter(State::Fatal),
             State::Exited { restart_at: Some(_) } => self.state = State::Exited { restart_at: None },
+            State::Waiting => {
+                self.spawn_error = None;
+                self.enter(State::Stopped);
+            }
             State::Spawning => self.enter(State::Stopped),
             State::Stopped
             | State::Starting { .. }
@@ -338,6 +360,7 @@ impl Process {
             }
             // No child in these states: an exit reported for one of an earlier life changes nothing.
             State::Stopped
+            | State::Waiting
             | State::Spawning
             | State::Backoff { .. }
             | State::StoppingLeftovers { .. }
@@ -371,6 +394,7 @@ impl Process {
             | State::Exited { .. }
             | State::Stopping { .. }
             | State::Stopped
+            | State::Waiting
             | State::Spawning
             | State::Running { .. }
             | State::StoppingLeftovers { .. }
@@ -391,6 +415,7 @@ impl Process {
             State::Exited { restart_at } => restart_at,
             State::Stopping { kill_at, .. } => Some(kill_at),
             State::Stopped
+            | State::Waiting
             | State::Spawning
             | State::Running { .. }
             | State::StoppingLeftovers { .. }
@@ -412,6 +437,7 @@ impl Process {
 /// Steps.
 impl Process {
     fn begin_start(&mut self, now: Moment) {
+        self.lacks_dependency = false;
         self.enter(State::Spawning);
         match self.leftovers {
             Leftovers::None => self.request_spawn(now),
@@ -511,6 +537,7 @@ impl Process {
         match self.state {
             State::StoppingLeftovers { child } => child,
             State::Stopped
+            | State::Waiting
             | State::Spawning
             | State::Starting { .. }
             | State::Running { .. }

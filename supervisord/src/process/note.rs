@@ -28,6 +28,12 @@ pub enum Note {
         /// Whether the exit status is one of `exitcodes`.
         expected: bool,
     },
+    /// It is started because this program depends on it.
+    NeededBy(String),
+    /// Its start waits for another program, and which.
+    Waiting(String),
+    /// It is not started for want of another program, and which.
+    HeldBack(String),
     /// It will not be tried any more.
     GaveUp,
     /// A signal is about to be sent.
@@ -66,10 +72,15 @@ impl Note {
     /// How important it is.
     pub fn level(&self) -> LogLevel {
         match self {
-            Self::Spawned(_) | Self::SpawnFailed(_) | Self::Up(_) | Self::GaveUp => LogLevel::Info,
+            Self::Spawned(_)
+            | Self::SpawnFailed(_)
+            | Self::Up(_)
+            | Self::Waiting(_)
+            | Self::NeededBy(_)
+            | Self::GaveUp => LogLevel::Info,
             Self::Exited { expected: true, .. } | Self::Stopped { expected: true, .. } => LogLevel::Info,
             Self::Exited { expected: false, .. } | Self::Stopped { expected: false, .. } => LogLevel::Warn,
-            Self::KillingHard(_) | Self::AlreadyRunning => LogLevel::Warn,
+            Self::KillingHard(_) | Self::AlreadyRunning | Self::HeldBack(_) => LogLevel::Warn,
             Self::EndingLeftovers(None) | Self::KillingLeftovers | Self::LeftoversRemain => LogLevel::Warn,
             Self::EndingLeftovers(Some(StopReach::Leader)) => LogLevel::Info,
             Self::EndingLeftovers(Some(StopReach::Group)) => LogLevel::Debug,
@@ -101,6 +112,11 @@ impl fmt::Display for Line<'_> {
             Note::Exited { exit, expected: true } => write!(f, "exited: {name} ({exit}; expected)"),
             Note::Exited { exit, expected: false } => write!(f, "exited: {name} ({exit}; not expected)"),
             Note::Stopped { exit, .. } => write!(f, "stopped: {name} ({exit})"),
+            Note::NeededBy(other) => write!(f, "{name} is started too, because {other} depends on it"),
+            Note::Waiting(what) => write!(f, "{name} starts later: waiting for {what}"),
+            Note::HeldBack(problem) => {
+                write!(f, "held back: {name} entered FATAL state and starts when it can: {problem}")
+            }
             Note::GaveUp => {
                 write!(f, "gave up: {name} entered FATAL state, too many start retries too quickly")
             }

@@ -15,7 +15,7 @@ impl Process {
     pub fn state(&self) -> ProcessState {
         match self.state {
             State::Stopped => ProcessState::Stopped,
-            State::Spawning | State::Starting { .. } => ProcessState::Starting,
+            State::Waiting | State::Spawning | State::Starting { .. } => ProcessState::Starting,
             State::Running { .. } => ProcessState::Running,
             State::Backoff { .. } => ProcessState::Backoff,
             State::Stopping { .. } | State::StoppingLeftovers { .. } => ProcessState::Stopping,
@@ -33,6 +33,7 @@ impl Process {
             | State::Stopping { pid, .. }
             | State::Unknown { pid } => Some(pid),
             State::Stopped
+            | State::Waiting
             | State::Spawning
             | State::Backoff { .. }
             | State::StoppingLeftovers { .. }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Pid, Process, State, leftovers::Leftovers, settings::restarts_after};
+use super::{Dependencies, Pid, Process, State, leftovers::Leftovers, settings::restarts_after};
 use crate::{
     clock::{Moment, Timeline},
     config::ProgramConfig,
@@ -46,7 +46,9 @@ impl Process {
     pub fn memory(&self, timeline: Timeline) -> Memory {
         let due = |at| due(timeline, at);
         let life = match self.state {
-            State::Stopped => Life::Stopped,
+            // It is wanted: the next daemon looks anew at what it waits for.
+            State::Stopped | State::Waiting => Life::Stopped,
+            State::Fatal if self.is_held_back() => Life::Stopped,
             State::Spawning => Life::Spawning,
             State::Starting { up_at, .. } => Life::Starting(due(up_at)),
             State::Running { .. } => Life::Running,
@@ -129,19 +131,23 @@ impl Process {
     }
 
     /// Goes on after [`Process::restored`]: what was about to happen when the last daemon died happens now.
-    pub fn resume(&mut self, now: Moment) {
+    pub fn resume(&mut self, dependencies: Dependencies, now: Moment) {
         match (self.state, self.leftovers) {
             (State::Spawning, Leftovers::None) => self.request_spawn(now),
             (State::StoppingLeftovers { .. }, Leftovers::None) => self.enter_stopped(now),
             (State::Spawning | State::StoppingLeftovers { .. }, Leftovers::Kept) => self.end_leftovers(now),
-            // An operator's restart was cut short between its stop and its start.
-            (State::Stopped, _) if self.wanted => self.begin_start(now),
+            // An operator's restart was cut short between its stop and its start, or it waited for other programs.
+            (State::Stopped, _) if self.wanted => {
+                // Not refused: it is at rest.
+                let _ = self.start_after(dependencies, now);
+            }
             // Its stop did not reach it.
             (State::Starting { pid, .. } | State::Running { pid }, _) if !self.wanted => {
                 self.begin_stop(pid, now);
             }
             (
                 State::Stopped
+                | State::Waiting
                 | State::Spawning
                 | State::Starting { .. }
                 | State::Running { .. }
@@ -158,17 +164,17 @@ impl Process {
 
     /// Goes on after [`Process::restored`] where the settings have changed while no daemon ran, as an update would treat
     /// it. A listener that the last daemon had is always started again. Returns whether it is replaced.
-    pub fn catch_up(&mut self, is_listener: bool, now: Moment) -> bool {
+    pub fn catch_up(&mut self, is_listener: bool, dependencies: Dependencies, now: Moment) -> bool {
         // What was given up was meant to run, as in `is_asked_to_start_by`.
         let is_up =
             self.pid().is_some() || self.config.autostart || is_listener || self.state == State::Fatal;
         // A stop that has nothing left to stop ends with `resume`, and then the start follows.
         let is_ending = matches!(self.state, State::StoppingLeftovers { .. });
         let is_replaced = self.wanted && is_up && !is_ending;
-        if is_replaced {
+        if is_replaced && self.state != State::Stopped {
             self.renew(now);
         } else {
-            self.resume(now);
+            self.resume(dependencies, now);
         }
         is_replaced
     }
@@ -180,6 +186,8 @@ impl Process {
         }
         match self.state {
             State::Stopped | State::Exited { restart_at: None } | State::Fatal => self.begin_start(now),
+            // Its child will have them.
+            State::Waiting => {}
             State::Spawning
             | State::Starting { .. }
             | State::Running { .. }

@@ -34,6 +34,7 @@ impl Process {
                 State::Exited { restart_at: None } if change == ProcessChange::Restart => new.autostart,
                 State::Exited { restart_at: None } => self.exit.is_some_and(|exit| restarts_after(new, exit)),
                 State::Exited { restart_at: Some(_) }
+                | State::Waiting
                 | State::Spawning
                 | State::Starting { .. }
                 | State::Running { .. }

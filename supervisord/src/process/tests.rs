@@ -46,7 +46,16 @@ pub(crate) fn defaults(name: &str) -> ProgramConfig {
         umask: None,
         fastcgi: None,
         serverurl: None,
+        depends_on: Vec::new(),
     }
+}
+
+fn coming() -> Dependencies {
+    Dependencies::Coming("db, which is STARTING".to_owned())
+}
+
+fn down() -> Dependencies {
+    Dependencies::Down("db, on which it depends, is FATAL".to_owned())
 }
 
 /// A process, a clock that only the test moves, and the children that exist.
@@ -106,6 +115,16 @@ impl Sim {
         let answer = self.process.stop(self.now);
         self.perform();
         answer
+    }
+
+    fn start_after(&mut self, dependencies: Dependencies) {
+        let _ = self.process.start_after(dependencies, self.now);
+        self.perform();
+    }
+
+    fn dependencies(&mut self, dependencies: Dependencies) {
+        self.process.handle_dependencies(dependencies, self.now);
+        self.perform();
     }
 
     fn exit(&mut self, exit: Exit, remains: bool) {
@@ -368,6 +387,8 @@ fn every_state() -> Vec<(&'static str, Sim)> {
     };
     vec![
         ("STOPPED", Sim::new(|_| ())),
+        ("STARTING, waits", made(|_| (), &|sim| sim.start_after(coming()))),
+        ("FATAL, waits", made(|_| (), &|sim| sim.start_after(down()))),
         ("STARTING, no child", made(|_| (), &|sim| (up(sim), sim.exit(KILLED, true)).1)),
         ("STARTING", made(|_| (), &|sim| sim.start().unwrap())),
         ("RUNNING", made(|_| (), &up)),
@@ -416,6 +437,9 @@ fn every_input() -> Vec<(&'static str, Input)> {
         ("end leftovers", |sim| (sim.process.end_leftovers(sim.now), sim.perform()).1),
         ("signal refused", |sim| (sim.process.handle_signal_refused("EPERM".to_owned()), sim.perform()).1),
         ("halt", |sim| (sim.process.halt(), sim.perform()).1),
+        ("dependencies up", |sim| sim.dependencies(Dependencies::Up)),
+        ("dependencies coming", |sim| sim.dependencies(coming())),
+        ("dependencies down", |sim| sim.dependencies(down())),
     ]
 }
 
@@ -538,6 +562,10 @@ enum Op {
     Halt,
     /// New `startsecs` and `stopwaitsecs`.
     Settings(u8),
+    /// A start that waits for other programs: up, coming or down.
+    StartAfter(u8),
+    /// How it stands with them now.
+    Dependencies(u8),
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
@@ -552,6 +580,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => Just(Op::LeftoversGone),
         1 => any::<bool>().prop_map(Op::Break),
         1 => (0..4u8).prop_map(Op::Settings),
+        2 => (0..3u8).prop_map(Op::StartAfter),
+        2 => (0..3u8).prop_map(Op::Dependencies),
         1 => prop_oneof![19 => Just(Op::LateExit), 1 => Just(Op::Halt)],
     ]
 }
@@ -576,7 +606,8 @@ impl Sim {
     /// Does one random thing; the invariants that hold at every step are checked here and in `perform`.
     fn apply(&mut self, op: Op) {
         let spawns = self.process.spawns();
-        let was_at_rest = self.process.is_at_rest();
+        let (was_at_rest, was_held_back) = (self.process.is_at_rest(), self.process.is_held_back());
+        let dependencies = |which: u8| [Dependencies::Up, coming(), down()][usize::from(which)].clone();
         let halted = self.process.halted;
         match op {
             Op::Start => _ = self.start(),
@@ -588,6 +619,8 @@ impl Sim {
             Op::Pass(millis) => self.pass_with_mortal_leftovers(Duration::from_millis(u64::from(millis))),
             Op::Break(broken) => self.broken = broken,
             Op::Halt => self.process.halt(),
+            Op::StartAfter(which) => self.start_after(dependencies(which)),
+            Op::Dependencies(which) => self.dependencies(dependencies(which)),
             Op::Settings(seconds) => {
                 let seconds = Duration::from_secs(u64::from(seconds));
                 let config = self.process.config().as_ref().clone();
@@ -600,7 +633,10 @@ impl Sim {
         assert_eq!(self.process.pid(), self.child, "an untracked child");
         let started = self.process.spawns() > spawns;
         assert!(!(started && halted), "a start after the daemon began to end");
-        assert!(!(started && was_at_rest) || matches!(op, Op::Start), "a start that nobody asked for");
+        let is_asked_for = matches!(op, Op::Start | Op::StartAfter(0)) || was_held_back;
+        assert!(!(started && was_at_rest) || is_asked_for, "a start that nobody asked for");
+        let may_start = matches!(op, Op::Start | Op::StartAfter(0) | Op::Dependencies(0));
+        assert!(!(started && was_held_back) || may_start, "a start before what it depends on");
         if self.process.state() == ProcessState::Backoff {
             let delay = Duration::from_secs(u64::from(self.process.failures()));
             let ended = self.now.mono;
@@ -635,6 +671,56 @@ impl Sim {
             }
         }
         panic!("STOPPING for ever: {:?}", self.process);
+    }
+}
+
+#[test]
+fn a_process_says_what_it_waits_for_and_why_it_is_held_back() {
+    let mut sim = Sim::new(|_| ());
+    let described = |sim: &Sim| describe::description(&sim.process, sim.now, &jiff::tz::TimeZone::UTC);
+    sim.start_after(coming());
+    assert_eq!(
+        (sim.process.state(), described(&sim)),
+        (ProcessState::Starting, "waiting for db, which is STARTING".to_owned())
+    );
+    sim.dependencies(down());
+    assert_eq!(
+        (sim.process.state(), described(&sim)),
+        (ProcessState::Fatal, "db, on which it depends, is FATAL".to_owned())
+    );
+    assert!(sim.process.is_at_rest() && sim.process.is_wanted());
+    sim.dependencies(Dependencies::Up);
+    assert_eq!((sim.process.spawns(), described(&sim)), (1, String::new()));
+}
+
+#[test]
+fn what_an_operator_stops_does_not_wait_any_longer() {
+    for dependencies in [coming(), down()] {
+        let mut sim = Sim::new(|_| ());
+        sim.start_after(dependencies);
+        let _ = sim.stop();
+        assert!(sim.process.is_at_rest() && !sim.process.is_wanted());
+        sim.dependencies(Dependencies::Up);
+        assert_eq!(sim.process.spawns(), 0);
+    }
+}
+
+#[test]
+fn a_process_that_waits_is_written_down_as_one_that_is_to_be_started() {
+    for dependencies in [coming(), down()] {
+        let mut sim = Sim::new(|_| ());
+        sim.start_after(dependencies);
+        let timeline = crate::clock::timeline();
+        let memory = sim.process.memory(timeline);
+        assert_eq!((memory.life, memory.wanted), (crate::journal::record::Life::Stopped, true));
+        let mut next = Process::restored(Arc::clone(sim.process.config()), &memory, timeline);
+        next.resume(coming(), sim.now);
+        assert_eq!(
+            (next.state(), next.waits_for()),
+            (ProcessState::Starting, Some("waiting for db, which is STARTING"))
+        );
+        next.handle_dependencies(Dependencies::Up, sim.now);
+        assert!(std::iter::from_fn(|| next.poll_effect()).any(|effect| effect == Effect::Spawn));
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pure. Each decision about one process is in [`crate::process`]; this module routes inputs to it and hands out the
 //! effects in the order in which they arose.
 
+mod dependencies;
 mod replace;
 mod select;
 mod shutdown;
@@ -15,6 +16,7 @@ use std::{
     time::Instant,
 };
 
+use dependencies::{Standing, Waiting};
 pub use replace::Replaced;
 pub use select::{Selection, select};
 use shutdown::{Next, Shutdown};
@@ -91,12 +93,15 @@ pub struct Supervisor {
     group_at: HashMap<String, usize>,
     /// Group and process name of each process.
     by_name: BTreeMap<(String, String), ProcessId>,
+    /// Processes of each program, in order of activation.
+    by_program: HashMap<String, Vec<ProcessId>>,
     entries: BTreeMap<ProcessId, Entry>,
     by_pid: HashMap<Pid, ProcessId>,
     deadlines: BTreeSet<(Instant, ProcessId)>,
     effects: VecDeque<(ProcessId, Effect)>,
     mode: Mode,
     shutdown: Option<Shutdown>,
+    waiting: Waiting,
     next_id: u64,
     /// Processes to which something has happened, for whoever writes down what becomes of them.
     touched: Vec<ProcessId>,
@@ -118,12 +123,14 @@ impl Supervisor {
             groups: Vec::new(),
             group_at: HashMap::new(),
             by_name: BTreeMap::new(),
+            by_program: HashMap::new(),
             entries: BTreeMap::new(),
             by_pid: HashMap::new(),
             deadlines: BTreeSet::new(),
             effects: VecDeque::new(),
             mode: Mode::Running,
             shutdown: None,
+            waiting: Waiting::default(),
             next_id: 0,
             touched: Vec::new(),
             forgotten: false,
@@ -143,7 +150,9 @@ impl Supervisor {
             if let Some(at) =
                 processes.iter().position(|id| self.entries[id].process.config().name == program.name)
             {
-                self.entries.remove(&processes.remove(at));
+                let replaced = processes.remove(at);
+                self.unlist(replaced);
+                self.entries.remove(&replaced);
             }
             processes.push(self.settle(&config, program).id);
         }
@@ -154,17 +163,17 @@ impl Supervisor {
 
     /// Starts the processes of a group that start with it.
     pub fn autostart(&mut self, group: &str, now: Moment) {
-        self.autostart_but(&BTreeSet::new(), group, now);
+        self.autostart_but(&BTreeSet::new(), &[group], now);
     }
 
-    /// [`Supervisor::autostart`], but for processes that go on where another daemon left them.
-    pub fn autostart_but(&mut self, restored: &BTreeSet<ProcessId>, group: &str, now: Moment) {
-        let ids = self.group(group).map(|group| group.processes.clone()).unwrap_or_default();
-        for id in ids.into_iter().filter(|id| !restored.contains(id)) {
-            if self.entries[&id].process.config().autostart {
-                // A process that was just added is never refused; a second call finds it started.
-                let _ = self.start(id, now);
-            }
+    /// [`Supervisor::autostart`] of several groups, but for processes that go on where another daemon left them.
+    pub fn autostart_but(&mut self, restored: &BTreeSet<ProcessId>, groups: &[&str], now: Moment) {
+        let groups = groups.iter().filter_map(|name| self.group(name));
+        let mut ids: Vec<ProcessId> = groups.flat_map(|group| group.processes.iter().copied()).collect();
+        ids.retain(|id| !restored.contains(id) && self.entries[id].process.config().autostart);
+        for id in self.after_dependencies(ids) {
+            // A process that was just added is never refused; a second call finds it started.
+            let _ = self.start_by_itself(id, now);
         }
     }
 
@@ -234,14 +243,6 @@ impl Supervisor {
 
 /// Requests and inputs.
 impl Supervisor {
-    /// Asks for a start. See [`Process::start`].
-    ///
-    /// # Errors
-    /// As [`Process::start`]; [`Denied::NotRunning`] when there is no such process any more.
-    pub fn start(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
-        self.with(id, now, |process| process.start(now)).unwrap_or(Err(Denied::NotRunning))
-    }
-
     /// Asks for a stop. See [`Process::stop`].
     ///
     /// # Errors
@@ -297,12 +298,14 @@ impl Supervisor {
 
     /// Lets a restored process go on with what it was about to do. See [`Process::resume`].
     pub fn resume(&mut self, id: ProcessId, now: Moment) {
-        self.with(id, now, |process| process.resume(now));
+        let dependencies = self.dependencies_of(id);
+        self.with(id, now, |process| process.resume(dependencies, now));
     }
 
     /// Lets a restored process go on under other settings than its child has. See [`Process::catch_up`].
     pub fn catch_up(&mut self, id: ProcessId, is_listener: bool, now: Moment) -> bool {
-        self.with(id, now, |process| process.catch_up(is_listener, now)).unwrap_or(false)
+        let dependencies = self.dependencies_of(id);
+        self.with(id, now, |process| process.catch_up(is_listener, dependencies, now)).unwrap_or(false)
     }
 
     /// Replaces the child by one with the present settings. See [`Process::renew`].
@@ -416,7 +419,7 @@ impl Supervisor {
             self.with(id, now, Process::halt);
         }
         // After all have been told: one that is at rest already would begin the first phase.
-        self.shutdown = Some(Shutdown::new(&self.groups));
+        self.shutdown = Some(Shutdown::new(&self.groups, self.dependents()));
         self.advance_shutdown(now);
     }
 
@@ -455,7 +458,10 @@ impl Supervisor {
     /// Gives `input` to a process, then collects its effects and its deadline.
     fn with<T>(&mut self, id: ProcessId, now: Moment, input: impl FnOnce(&mut Process) -> T) -> Option<T> {
         let entry = self.entries.get_mut(&id)?;
+        let before = (entry.process.state(), Standing::of(&entry.process));
         let answer = input(&mut entry.process);
+        let has_changed = before != (entry.process.state(), Standing::of(&entry.process));
+        let is_held_back = entry.process.is_held_back();
         while let Some(effect) = entry.process.poll_effect() {
             self.effects.push_back((id, effect));
         }
@@ -478,29 +484,48 @@ impl Supervisor {
             shutdown.rested(id);
             self.advance_shutdown(now);
         }
+        if is_held_back {
+            self.watch_dependencies(id);
+        }
+        if has_changed {
+            self.tell_dependents(id, now);
+        }
         Some(answer)
     }
 
     fn advance_shutdown(&mut self, now: Moment) {
+        self.stop_free(now);
         while let Some(shutdown) = &mut self.shutdown
             && let Next::Stop(groups) = shutdown.next(now.mono)
         {
             let groups = groups.iter().filter_map(|name| self.group(name));
             let mut ids: Vec<ProcessId> = groups.flat_map(|group| group.processes.iter().copied()).collect();
             ids.sort_by_key(|id| std::cmp::Reverse(self.entries[id].process.config().priority));
-            for &id in &ids {
-                // Wait for it before the input that may bring it to rest.
-                if let Some(shutdown) = &mut self.shutdown {
-                    shutdown.wait_for(id);
-                }
+            let is_busy = |id| self.entries.get(&id).is_some_and(|entry| !entry.process.is_at_rest());
+            if let Some(shutdown) = &mut self.shutdown {
+                shutdown.begin_phase(ids, is_busy);
             }
-            for id in ids {
+            self.stop_free(now);
+        }
+    }
+
+    /// Stops what can be stopped in the present phase of a shutdown, as far as it has not been told.
+    fn stop_free(&mut self, now: Moment) {
+        if !self.shutdown.as_mut().is_some_and(Shutdown::begin_telling) {
+            return;
+        }
+        while let Some(free) = self.shutdown.as_mut().map(Shutdown::take_free).filter(|free| !free.is_empty())
+        {
+            for id in free {
                 self.with(id, now, |process| {
                     // Refused when nothing runs: then only leftovers are to be ended.
                     let _ = process.stop(now);
                     process.end_leftovers(now);
                 });
             }
+        }
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.end_telling();
         }
     }
 }

@@ -90,6 +90,7 @@ impl Supervisor {
         self.next_id += 1;
         let process = Process::new(Arc::clone(program));
         self.by_name.insert((group.name.clone(), program.name.clone()), id);
+        self.by_program.entry(program.program.clone()).or_default().push(id);
         self.entries
             .insert(id, Entry { group: Arc::clone(group), process, deadline: None, is_reaped: false });
         Replaced {
@@ -116,12 +117,18 @@ impl Supervisor {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.group = Arc::clone(group);
         }
+        if before.as_ref().is_some_and(|before| before.program != program.program) {
+            self.unlist(id);
+            self.by_program.entry(program.program.clone()).or_default().push(id);
+        }
         self.with(id, now, |process| process.handle_settings(Arc::clone(program)));
+        self.review_dependencies(id, now);
         Replaced { id, name: program.name.clone(), change, before, is_to_start }
     }
 
     /// Forgets a process that is at rest, except in its group.
     pub(super) fn unsettle(&mut self, group: &str, id: ProcessId) -> Option<Replaced> {
+        self.unlist(id);
         let entry = self.entries.remove(&id)?;
         self.forgotten = true;
         if let Some(deadline) = entry.deadline {
@@ -135,5 +142,18 @@ impl Supervisor {
         self.effects.retain(|(owner, _)| *owner != id);
         let name = before.name.clone();
         Some(Replaced { id, name, change: ProcessChange::Removed, before: Some(before), is_to_start: false })
+    }
+
+    /// Takes a process out of its program.
+    pub(super) fn unlist(&mut self, id: ProcessId) {
+        let Some(program) = self.entries.get(&id).map(|entry| &entry.process.config().program) else {
+            return;
+        };
+        if let Some(ids) = self.by_program.get_mut(program) {
+            ids.retain(|known| *known != id);
+            if ids.is_empty() {
+                self.by_program.remove(program);
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The order in which everything is stopped: groups by descending priority, equal priorities at once, but pools of
-//! listeners one by one, each when it has got what happened before.
+//! listeners one by one, each when it has got what happened before; and what others depend on when these have stopped.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -38,6 +38,12 @@ pub(super) struct Shutdown {
     ahead: Vec<Phase>,
     /// Processes of the present phase that have not come to rest.
     waiting: BTreeSet<ProcessId>,
+    /// Those of them that have not been told to stop, in the order in which they are.
+    untold: Vec<ProcessId>,
+    /// Whether some are being told.
+    is_telling: bool,
+    /// Which processes depend on each, if any do.
+    dependents: BTreeMap<ProcessId, Vec<ProcessId>>,
     hearing: Hearing,
     /// What is left of [`PATIENCE`].
     patience: Duration,
@@ -56,7 +62,7 @@ enum Hearing {
 
 impl Shutdown {
     /// A shutdown of `groups`, given in order of activation, of which nothing has been begun.
-    pub(super) fn new(groups: &[Group]) -> Self {
+    pub(super) fn new(groups: &[Group], dependents: BTreeMap<ProcessId, Vec<ProcessId>>) -> Self {
         let mut groups: Vec<&Group> = groups.iter().collect();
         groups.sort_by_key(|group| group.config.priority);
         let mut ahead: Vec<Phase> = Vec::new();
@@ -72,7 +78,16 @@ impl Shutdown {
                 ahead.push(Phase::Programs(vec![name]));
             }
         }
-        Self { ahead, waiting: BTreeSet::new(), hearing: Hearing::Unasked, patience: PATIENCE }
+        let (waiting, untold) = (BTreeSet::new(), Vec::new());
+        Self {
+            ahead,
+            waiting,
+            untold,
+            is_telling: false,
+            dependents,
+            hearing: Hearing::Unasked,
+            patience: PATIENCE,
+        }
     }
 
     /// Goes on if nothing has to be waited for.
@@ -120,9 +135,44 @@ impl Shutdown {
         }
     }
 
-    /// Waits for `id` in this phase.
-    pub(super) fn wait_for(&mut self, id: ProcessId) {
-        self.waiting.insert(id);
+    /// Begins a phase in which these are stopped in this order, and before them those that depend on them and are
+    /// `busy`, of whatever priority.
+    pub(super) fn begin_phase(&mut self, ids: Vec<ProcessId>, busy: impl Fn(ProcessId) -> bool) {
+        let mut ahead: Vec<ProcessId> = ids.iter().rev().copied().collect();
+        self.untold.clear();
+        while let Some(id) = ahead.pop() {
+            if self.waiting.insert(id) {
+                self.untold.push(id);
+                let dependents = self.dependents.get(&id).into_iter().flatten().copied();
+                ahead.extend(dependents.filter(|id| busy(*id)));
+            }
+        }
+    }
+
+    /// Whether the caller may tell processes to stop; not while it does, for one that is at rest calls for the next.
+    /// [`Shutdown::end_telling`] must follow.
+    pub(super) fn begin_telling(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_telling, true)
+    }
+
+    /// Records that all that could be told have been.
+    pub(super) fn end_telling(&mut self) {
+        self.is_telling = false;
+    }
+
+    /// Takes those that can be told to stop now: nobody who has not come to rest depends on them.
+    pub(super) fn take_free(&mut self) -> Vec<ProcessId> {
+        let is_free = |id: &ProcessId| {
+            let mut dependents = self.dependents.get(id).into_iter().flatten();
+            !dependents.any(|dependent| self.waiting.contains(dependent))
+        };
+        let (mut free, mut held): (Vec<_>, Vec<_>) = self.untold.iter().partition(|id| is_free(id));
+        // Those of a circle wait for each other.
+        if free.is_empty() && held.len() == self.waiting.len() {
+            free = std::mem::take(&mut held);
+        }
+        self.untold = held;
+        free
     }
 
     /// Records that `id` has come to rest.

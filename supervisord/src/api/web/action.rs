@@ -110,7 +110,8 @@ fn tell(action: OneAction, done: &str, name: &str, results: &[ProcessResult]) ->
         Reason::NoFile => "no such file",
         Reason::NotExecutable => "file not executable",
         Reason::AlreadyStarted => "already started",
-        Reason::SpawnError => "spawn error",
+        Reason::DependencyDown if !result.description.is_empty() => &result.description,
+        Reason::SpawnError | Reason::DependencyDown => "spawn error",
         Reason::AbnormalTermination => "abnormal termination",
         Reason::ShuttingDown
         | Reason::BadName
@@ -137,7 +138,7 @@ fn fault(result: &ProcessResult, name: &str) -> String {
         Reason::NotExecutable => "NOT_EXECUTABLE",
         Reason::Failed => "FAILED",
         Reason::AbnormalTermination => "ABNORMAL_TERMINATION",
-        Reason::SpawnError => "SPAWN_ERROR",
+        Reason::SpawnError | Reason::DependencyDown => "SPAWN_ERROR",
         Reason::AlreadyStarted => "ALREADY_STARTED",
         Reason::NotRunning => "NOT_RUNNING",
         Reason::Ok => "SUCCESS",

@@ -91,7 +91,7 @@ impl Fault {
             Reason::NotExecutable => (reason, "NOT_EXECUTABLE"),
             Reason::Failed => (reason, "FAILED"),
             Reason::AbnormalTermination => (reason, "ABNORMAL_TERMINATION"),
-            Reason::SpawnError => (reason, "SPAWN_ERROR"),
+            Reason::SpawnError | Reason::DependencyDown => (Reason::SpawnError, "SPAWN_ERROR"),
             Reason::AlreadyStarted => (reason, "ALREADY_STARTED"),
             Reason::NotRunning => (reason, "NOT_RUNNING"),
             Reason::Ok => (reason, "SUCCESS"),
@@ -125,6 +125,7 @@ impl Fault {
             | Reason::NotRunning
             | Reason::Ok
             | Reason::AlreadyAdded
+            | Reason::DependencyDown
             | Reason::StillRunning => Self::of(refusal.reason, name),
         }
     }
@@ -149,6 +150,7 @@ impl Fault {
             | Reason::AlreadyStarted
             | Reason::NotRunning
             | Reason::AlreadyAdded
+            | Reason::DependencyDown
             | Reason::StillRunning
             | Reason::CannotReread => Some(Self::of(result.reason, name)),
         }

@@ -103,7 +103,7 @@ impl Daemon {
         }
         daemon.adopt(adopted, world)?;
         for group in world.config.clone() {
-            daemon.supervisor.autostart_but(&restored, &group.name, world.now);
+            daemon.supervisor.autostart_but(&restored, &[&group.name], world.now);
         }
         daemon.perform(world)?;
         Ok(daemon)

@@ -119,7 +119,9 @@ fn start(daemon: &mut Daemon, id: ProcessId, world: &mut World) -> Lived {
     daemon.perform(world)?;
     let after = match answer {
         Ok(()) | Err(Denied::AlreadyStarted) => Some(true),
-        Err(Denied::Stopping | Denied::NotRunning | Denied::Halted | Denied::Unknown) => before,
+        Err(
+            Denied::Stopping | Denied::NotRunning | Denied::Halted | Denied::Unknown | Denied::DependencyDown,
+        ) => before,
     };
     wish(&key, after, world);
     Ok(())

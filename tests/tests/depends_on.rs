@@ -1,0 +1,199 @@
+//! Key `depends_on`: what waits for what, and what an operator is told.
+
+use supervisor_tests::{Daemon, Gap, Signal, kill};
+
+/// A program that records its starts under its name.
+fn program(name: &str, keys: &str) -> String {
+    format!("[program:{name}]\ncommand=$ACTOR record=$DIR/{name} sleep\n{keys}\n")
+}
+
+/// `db`, which takes `startsecs` to be up, and `web`, which depends on it.
+fn pair(startsecs: u32, more: &str) -> String {
+    let web = program("web", &format!("startsecs=0\ndepends_on=db\n{more}"));
+    web + &program("db", &format!("startsecs={startsecs}\n"))
+}
+
+/// What `status` says after name and state.
+fn description(daemon: &Daemon, name: &str) -> String {
+    daemon.json(name)["description"].as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn t25_each_of_a_chain_starts_when_the_one_before_it_is_up() {
+    let chain = program("a", "startsecs=0\ndepends_on=b") + &pair(1, "");
+    let daemon = Daemon::start(&format!("{chain}{}", program("b", "startsecs=1\ndepends_on=web")));
+    let starts = ["db", "web", "b", "a"].map(|name| daemon.until_starts(name, 1)[0].at);
+    assert!(starts.is_sorted(), "{starts:?}");
+    let log = daemon.log();
+    for (first, then) in [("db", "web"), ("web", "b"), ("b", "a")] {
+        let up = log.find(&format!("success: {first} entered RUNNING"));
+        let spawned = log.find(&format!("spawned: '{then}'"));
+        assert!(up.is_some() && up < spawned, "{then} did not wait for {first}: {log}");
+    }
+    assert!(log.contains("a starts later: waiting for b, which is STARTING"), "{log}");
+    assert!(!log.contains("held back"), "{log}");
+}
+
+#[test]
+fn t24_dependents_start_when_the_dependency_comes_up_at_its_second_restart() {
+    let db = "[program:db]\ncommand=$ACTOR count=$DIR/runs:2:1 record=$DIR/db sleep\nstartsecs=1\n";
+    let daemon = Daemon::start(&format!("{}{db}", program("web", "startsecs=0\ndepends_on=db")));
+    daemon.until_state("web", "RUNNING");
+    assert_eq!((daemon.starts("db").len(), daemon.starts("web").len()), (1, 1));
+}
+
+#[test]
+fn t24_dependents_of_what_is_given_up_say_so_and_come_up_with_it() {
+    let db = "[program:db]\ncommand=$ACTOR count=$DIR/runs:1:1 record=$DIR/db sleep\nstartretries=0\nstartsecs=1\n";
+    let daemon = Daemon::start(&format!("{}{db}", program("web", "startsecs=0\ndepends_on=db")));
+    daemon.until_state("web", "FATAL");
+    assert_eq!(description(&daemon, "web"), "db, on which it depends, is FATAL");
+    daemon.until_log(
+        "held back: web entered FATAL state and starts when it can: db, on which it depends, is FATAL",
+    );
+    daemon.ctl("start db").is("db: started\n");
+    daemon.until_state("web", "RUNNING");
+    assert_eq!(daemon.starts("web").len(), 1);
+}
+
+#[test]
+fn t23_stop_restart_update_and_shutdown_of_a_waiting_program_act_at_once() {
+    let mut daemon = Daemon::start(&pair(600, ""));
+    daemon.until_starts("db", 1);
+    daemon.until_state("web", "STARTING");
+    assert_eq!(description(&daemon, "web"), "waiting for db, which is STARTING");
+    daemon.ctl("start web").is("web: ERROR (already started)\n");
+    daemon.ctl("stop web").is("web: stopped\n");
+    assert_eq!(daemon.state("web"), "STOPPED");
+
+    let waiting = daemon.ctl_background(&["restart", "web"], "restart");
+    daemon.until_state("web", "STARTING");
+    daemon.ctl("stop web").is("web: stopped\n");
+    drop(waiting);
+
+    let waiting = daemon.ctl_background(&["start", "web"], "start");
+    daemon.until_state("web", "STARTING");
+    daemon.configure(&program("db", "startsecs=600"));
+    daemon.ctl("update").is("web: stopped\nweb: removed process group\n");
+    drop(waiting);
+    daemon.configure(&pair(600, ""));
+    daemon.ctl("update").is("web: added process group\n");
+    daemon.until_state("web", "STARTING");
+    assert!(daemon.terminate().success());
+    assert_eq!((daemon.starts("db").len(), daemon.starts("web").len()), (1, 0), "{}", daemon.log());
+}
+
+#[test]
+fn t26_a_start_by_hand_starts_what_is_stopped_or_disabled_too() {
+    let db = program("db", "startsecs=0\nautostart=false");
+    let daemon =
+        Daemon::start(&format!("{db}{}", program("web", "startsecs=0\nautostart=false\ndepends_on=db")));
+    daemon.ctl("start web").is("web: started\n");
+    assert_eq!(daemon.state("db"), "RUNNING");
+    daemon.until_log("db is started too, because web depends on it");
+
+    let web = daemon.process_pid("web");
+    daemon.ctl("stop db").is("db: stopped\n");
+    assert_eq!(
+        (daemon.state("web").as_str(), daemon.process_pid("web")),
+        ("RUNNING", web),
+        "nobody else is stopped"
+    );
+    kill(web, Signal::SIGKILL);
+    daemon.until_starts("web", 2);
+    assert_eq!(daemon.state("db"), "STOPPED", "what starts by itself leaves stopped what was stopped");
+
+    daemon.ctl("restart web").is("web: stopped\nweb: started\n");
+    assert_eq!(daemon.state("db"), "RUNNING");
+    daemon.ctl("stop all");
+    daemon.ctl("start all");
+    let starts = ["db", "web"].map(|name| daemon.starts(name).last().map(|start| start.at));
+    assert!(starts[0] < starts[1], "db is first: {starts:?}");
+}
+
+#[test]
+fn t26_a_start_by_hand_that_cannot_have_what_it_needs_says_why() {
+    let db = "[program:db]\ncommand=/bin/false\nstartretries=0\nautostart=false\n";
+    let daemon =
+        Daemon::start(&format!("{}{db}", program("web", "startsecs=0\nautostart=false\ndepends_on=db")));
+    daemon.ctl("start web").fails(7, "web: ERROR (db, on which it depends, is FATAL)\n");
+    assert_eq!((daemon.state("web").as_str(), daemon.starts("web").len()), ("FATAL", 0));
+    let reply = daemon.ctl("--format json start web");
+    let result: serde_json::Value = serde_json::from_str(&reply.stdout).expect("JSON");
+    assert_eq!(result[0]["result"], "DEPENDENCY_DOWN", "{result}");
+    daemon.ctl("stop web");
+    let db = program("db", "startsecs=0\nautostart=false");
+    daemon.configure(&format!("{db}{}", program("web", "startsecs=0\nautostart=false\ndepends_on=db")));
+    daemon.ctl("update");
+    daemon.until_state("db", "RUNNING");
+    assert_eq!(
+        (daemon.state("web").as_str(), daemon.starts("web").len()),
+        ("FATAL", 0),
+        "an operator has stopped it"
+    );
+}
+
+#[test]
+fn a_program_that_waits_goes_on_waiting_under_the_next_daemon() {
+    for gap in Gap::ALL {
+        let mut daemon = Daemon::start_for_gap(&pair(600, ""));
+        daemon.until_state("web", "STARTING");
+        let db = daemon.until_starts("db", 1)[0].pid;
+        daemon.pass(gap, |_| ());
+        daemon.until_state("web", "STARTING");
+        assert_eq!(description(&daemon, "web"), "waiting for db, which is STARTING", "{gap:?}");
+        daemon.configure(&pair(0, ""));
+        daemon.ctl("update").is("db: stopped\ndb: updated process group\n");
+        daemon.until_state("web", "RUNNING");
+        assert_eq!((daemon.process_pid("db"), daemon.starts("web").len()), (db, 1), "{gap:?}");
+    }
+}
+
+#[test]
+fn a_program_that_is_held_back_still_comes_up_under_the_next_daemon() {
+    for gap in Gap::ALL {
+        let mut daemon = Daemon::start_for_gap(&pair(600, ""));
+        daemon.until_state("web", "STARTING");
+        daemon.ctl("stop db").is("db: stopped\n");
+        daemon.until_state("web", "FATAL");
+        daemon.pass(gap, |_| ());
+        daemon.until_state("web", "FATAL");
+        assert_eq!(description(&daemon, "web"), "db, on which it depends, is STOPPED", "{gap:?}");
+        assert_eq!(daemon.state("db"), "STOPPED", "{gap:?}: it was stopped");
+        daemon.configure(&pair(0, ""));
+        daemon.ctl("update").is("db: stopped\ndb: updated process group\n");
+        daemon.ctl("start db").is("db: started\n");
+        daemon.until_state("web", "RUNNING");
+        assert_eq!(daemon.starts("web").len(), 1, "{gap:?}");
+    }
+}
+
+#[test]
+fn groups_that_an_update_adds_come_in_the_order_of_their_dependencies() {
+    let daemon = Daemon::start("");
+    daemon.configure(&(program("a", "startsecs=0\ndepends_on=z") + &program("z", "startsecs=0")));
+    daemon.ctl("update").is("z: added process group\na: added process group\n");
+    daemon.until_state("a", "RUNNING");
+    assert!(!daemon.log().contains("held back"), "{}", daemon.log());
+    // A changed dependency concerns nobody who runs.
+    let pids = ["a", "z"].map(|name| daemon.process_pid(name));
+    daemon.configure(&(program("a", "startsecs=0") + &program("z", "startsecs=0")));
+    daemon.ctl("update").is("a: stopped\na: updated process group\n");
+    assert_eq!(["a", "z"].map(|name| daemon.process_pid(name)), pids);
+}
+
+#[test]
+fn an_unknown_name_and_a_circle_are_refused_before_anything_starts() {
+    for (keys, problem) in [
+        ("depends_on=bd", "there is no program or group 'bd'; did you mean \"db\"?"),
+        ("depends_on=web", "none of these could ever be started: web depends on web"),
+    ] {
+        let daemon = Daemon::prepare(&(program("web", keys) + &program("db", "")));
+        let reply = daemon.supervisord(&["-c", &daemon.config_file().display().to_string(), "--check"]);
+        assert!(reply.status == 2 && reply.stderr.contains(problem), "{reply:?}");
+        assert!(
+            reply.stderr.contains("[program:web] depends_on"),
+            "file, section and key are named: {reply:?}"
+        );
+    }
+}
