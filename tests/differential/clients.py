@@ -11,6 +11,7 @@ each answer must be equal, without pids and times, and so must what becomes of t
 import argparse
 import base64
 import concurrent.futures
+import os
 import pathlib
 import re
 import socket
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 
-BOUND = 30  # seconds, the longest wait for anything
+BOUND = 120  # seconds, the longest wait for anything
 UNAUTHORIZED = 401
 
 CONFIG = """
@@ -43,7 +44,7 @@ startsecs=0
 stdout_logfile=$DIR/%(program_name)s_%(process_num)02d.out
 stderr_logfile=NONE
 [program:once]
-command=sh -c 'exit 3'
+command=sh -c 'read line < $DIR/once.end; exit 3'
 autostart=false
 autorestart=false
 startsecs=0
@@ -97,6 +98,11 @@ def text(value):
     return f"<string>{value}</string>"
 
 
+# Stands among requests: the program `once` exits, and its daemon has seen it. A program that exits on its own may have
+# done so before Supervisor answers the start, which is then an error, or after.
+ONCE_EXITS = "once exits"
+ANYTHING = post(call("supervisor.getState"), "Host: x", BASIC)
+
 # What is sent over one connection each: name, and the requests one after the other.
 SEQUENCES = [
     ("node_exporter", [post(call("supervisor.getAllProcessInfo"), *GO)] * 2),
@@ -123,6 +129,8 @@ SEQUENCES = [
         post(call("supervisor.readProcessStdoutLog", f"{text('web:web_01')} <int>-7</int> <int>0</int>"), *NODE),
         post(call("supervisor.stopAllProcesses", TRUE), *NODE),
         post(call("supervisor.startAllProcesses", TRUE), *NODE),
+        ONCE_EXITS,
+        post(call("supervisor.getProcessInfo", text("once")), *NODE),
         post(call("supervisor.clearProcessLogs", text("web:web_01")), *NODE),
         post(call("supervisor.clearAllProcessLogs"), *NODE),
     ]),
@@ -203,15 +211,29 @@ class Side:
         config = CONFIG.replace("$DIR", str(self.path)).replace("$PORT", str(self.port))
         (self.path / "supervisord.conf").write_text(config)
         self.fill_logs()
+        # Open on both ends, so that neither side of it ever waits for the other to open it.
+        os.mkfifo(self.path / "once.end")
+        self.once_end = os.open(self.path / "once.end", os.O_RDWR)
         output = open(self.path / "daemon.out", "wb")
         self.daemon = subprocess.Popen(
             [supervisord, "-n", "-c", self.path / "supervisord.conf"], stdout=output, stderr=output
         )
+        for program in LOGS:
+            self.wait_for_line(f"success: {program} entered RUNNING")
+
+    def wait_for_line(self, line, count=1):
+        """Waits until the daemon has said it so many times."""
         deadline = time.monotonic() + BOUND
-        while any(f"success: {name} entered RUNNING" not in self.read("daemon.out") for name in LOGS):
+        while self.read("daemon.out").count(line) < count:
             if time.monotonic() > deadline:
-                raise SystemExit(f"{name}: no start:\n{self.read('daemon.out')}")
+                raise SystemExit(f"{self.name}: not {count} times {line!r}:\n{self.read('daemon.out')}")
             time.sleep(0.05)
+
+    def let_once_exit(self):
+        exited = "exited: once"
+        count = self.read("daemon.out").count(exited)
+        os.write(self.once_end, b"\n")
+        self.wait_for_line(exited, count + 1)
 
     def fill_logs(self):
         """The same logs for both sides. A program that writes may be stopped before it has."""
@@ -227,6 +249,7 @@ class Side:
     def end(self):
         self.daemon.terminate()
         self.daemon.wait(BOUND)
+        os.close(self.once_end)
         self.dir.cleanup()
 
     def converse(self, transport, requests):
@@ -243,6 +266,9 @@ class Side:
             stream = connection.makefile("rb")
             answers = []
             for request in requests:
+                if request is ONCE_EXITS:
+                    self.let_once_exit()
+                    continue
                 try:
                     connection.sendall(request)
                     answers.append(self.tidy(answer(stream)))
@@ -251,11 +277,12 @@ class Side:
                 if answers[-1][0] == UNAUTHORIZED:
                     # What says `Connection: close` is not spoken to any more.
                     return answers, "closed"
-            connection.settimeout(0.2)
+            # An open connection answers once more, a closed one ends, however long either takes.
             try:
-                is_open = bool(connection.recv(1, socket.MSG_PEEK))
+                connection.sendall(ANYTHING)
+                is_open = bool(stream.read(1))
             except TimeoutError:
-                is_open = True
+                raise
             except OSError:
                 is_open = False
         return answers, "open" if is_open else "closed"
@@ -303,7 +330,7 @@ def answer(stream):
 
 def with_credentials(request):
     """The same request from somebody who knows the password."""
-    if b"authorization:" in request.lower():
+    if request is ONCE_EXITS or b"authorization:" in request.lower():
         return request
     line, rest = request.split(b"\r\n", 1)
     return line + b"\r\n" + BASIC.encode() + b"\r\n" + rest
