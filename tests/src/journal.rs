@@ -12,7 +12,8 @@ pub fn boot_id() -> String {
 impl Daemon {
     /// The lines of the journal, without their checksums.
     pub fn journal(&self) -> Vec<String> {
-        self.read("supervisord.state/journal").lines().map(|line| line[9..].to_owned()).collect()
+        let text = self.read("supervisord.state/journal");
+        text.lines().filter(|line| !line.is_empty()).map(|line| line[9..].to_owned()).collect()
     }
 
     /// Replaces the journal by these lines; checksums are added.

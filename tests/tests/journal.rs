@@ -3,10 +3,11 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
 };
 
-use supervisor_tests::{Daemon, Gap, Signal, is_root, journal, kill, processes, set_mode};
+use supervisor_tests::{Background, Daemon, Gap, Signal, actor, is_root, journal, kill, processes, set_mode};
 
 /// A program, and one that its operator has stopped.
 const TWO: &str = "\
@@ -161,18 +162,106 @@ fn daemon_that_dies_in_or_right_after_an_upgrade_is_followed_by_one_that_knows_a
     assert_eq!(daemon.starts("starts").len(), 1);
 }
 
+/// A small file system of its own for the journal of `daemon`, which must be configured for [`STATE`]. It is there as long
+/// as what is returned.
+fn mount_small(daemon: &Daemon) -> Background {
+    fs::create_dir(daemon.path("state")).expect("a directory");
+    let mount = daemon
+        .expand("mount -t tmpfs -o size=1m,mode=700 none $DIR/state && echo mounted && exec sleep 1000");
+    let holder = daemon.beside("unshare", &["-m", "sh", "-c", &mount]);
+    daemon.until("the mount", || holder.text().contains("mounted"));
+    holder
+}
+
+/// Where the journal of [`mount_small`] is.
+const STATE: &str = "runtime_directory=$DIR/state";
+
+/// Programs that are restarted in [`programs_started_on_a_full_disk_are_taken_over_however_many_there_were`].
+const MANY: usize = 16;
+
+/// How to start a daemon that sees what was mounted, with words in front of its command line.
+fn within<'a>(holder: &'a str, words: &[&'a str]) -> Vec<&'a str> {
+    [&["nsenter", "-m", "-t", holder], words].concat()
+}
+
+/// A file in what was mounted.
+fn inside(holder: &Background, daemon: &Daemon, name: &str) -> PathBuf {
+    let path = daemon.path(&format!("state/{name}"));
+    format!("/proc/{}/root{}", holder.pid(), path.display()).into()
+}
+
+/// Kills the keeper and the daemon, neither of which can do anything about the other's end.
+fn crash_without_keeper(daemon: &mut Daemon) {
+    let keeper = daemon.until_some("the keeper", || daemon.keeper());
+    daemon.signal(Signal::SIGSTOP);
+    kill(keeper, Signal::SIGKILL);
+    daemon.crash();
+}
+
 #[test]
-fn journal_on_a_full_disk_is_said_and_hinders_nobody() {
-    if !is_root("journal_on_a_full_disk_is_said_and_hinders_nobody") {
+fn programs_started_on_a_full_disk_are_taken_over_however_many_there_were() {
+    if !is_root("programs_started_on_a_full_disk_are_taken_over_however_many_there_were") {
         return;
     }
-    let mut daemon = Daemon::prepare(&format!("[supervisord]\nruntime_directory=$DIR/state\n{TWO}"));
-    fs::create_dir(daemon.path("state")).expect("a directory");
-    let mount = daemon.expand("mount -t tmpfs -o size=1m,mode=700 none $DIR/state && exec \"$@\"");
-    daemon.launch_in(&["unshare", "-m", "sh", "-c", &mount, "sh"]);
+    let mut daemon = Daemon::prepare(&format!(
+        "[supervisord]
+{STATE}
+[program:x]
+command=$ACTOR record=$DIR/x sleep
+startsecs=0
+numprocs={MANY}
+process_name=%(process_num)d
+"
+    ));
+    let holder = mount_small(&daemon);
+    let target = holder.pid().to_string();
+    daemon.launch_in(&within(&target, &[]));
+    let mut starts = daemon.until_starts("x", MANY);
+    fill(&inside(&holder, &daemon, "filler"));
+    let journal = inside(&holder, &daemon, "journal");
+    let identity = || fs::metadata(&journal).map_or(0, |file| file.ino());
+    for _ in 0..3 {
+        let mut last = identity();
+        // Until the journal was written anew several times: each of both files was in either place.
+        for round in 0..4 {
+            while identity() == last {
+                let pids = starts[starts.len() - MANY..].iter().map(|start| start.pid);
+                pids.for_each(|pid| kill(pid, Signal::SIGKILL));
+                starts = daemon.until_starts("x", starts.len() + MANY);
+                assert!(starts.len() < 10_000, "the journal is not written anew, round {round}");
+            }
+            last = identity();
+        }
+        daemon.until("all to run", || daemon.ctl("status").stdout.matches("RUNNING").count() == MANY);
+        let pids = daemon.ctl("pid all").stdout;
+        let reply = daemon.ctl("status --long");
+        assert!(!reply.stderr.contains("journal"), "there is nothing to be said: {reply:?}");
+        crash_without_keeper(&mut daemon);
+        daemon.launch_in(&within(&target, &[]));
+        assert_eq!(daemon.ctl("pid all").stdout, pids);
+        assert_eq!(daemon.starts("x").len(), starts.len(), "there are two");
+    }
+    assert_eq!(said_of_the_journal(&daemon), [""; 0]);
+}
+
+/// What is demanded when the journal cannot be written for a while. The disk is full when the daemon begins, or has been
+/// filled since where no space can be set aside.
+fn check_that_an_unwritable_journal_is_said_and_hinders_nobody(is_full_before: bool) {
+    let mut daemon = Daemon::prepare(&format!("[supervisord]\n{STATE}\n{TWO}"));
+    let holder = mount_small(&daemon);
+    let target = holder.pid().to_string();
+    let filler = inside(&holder, &daemon, "filler");
+    let actor = actor();
+    let refusing = [path(&actor), "refuse=fallocate", "become"];
+    let words = if is_full_before { &[] } else { refusing.as_slice() };
+    if is_full_before {
+        fill(&filler);
+    }
+    daemon.launch_in(&within(&target, words));
     daemon.until_state("y", "RUNNING");
-    let inside = format!("/proc/{}/root{}", daemon.daemon_pid(), daemon.path("state/filler").display());
-    fill(&inside);
+    if !is_full_before {
+        fill(&filler);
+    }
     for round in 2..=12 {
         daemon.ctl("restart x").is("x: stopped\nx: started\n");
         daemon.until_starts("starts", round);
@@ -187,7 +276,7 @@ fn journal_on_a_full_disk_is_said_and_hinders_nobody() {
         reply.stderr.contains("the journal cannot be written") && reply.stderr.contains("No space"),
         "{reply:?}"
     );
-    fs::remove_file(&inside).expect("the filler");
+    fs::remove_file(&filler).expect("the filler");
     daemon.until_log("the journal can be written again");
     let reply = daemon.ctl("status --long");
     assert!(!reply.stderr.contains("journal"), "{reply:?}");
@@ -195,9 +284,48 @@ fn journal_on_a_full_disk_is_said_and_hinders_nobody() {
     let names = ["x", "y"];
     let pids = names.map(|name| daemon.process_pid(name));
     daemon.crash();
-    let target = pids[0].to_string();
-    daemon.launch_in(&["nsenter", "-t", &target, "-m"]);
+    daemon.launch_in(&within(&target, words));
     assert_eq!(names.map(|name| daemon.process_pid(name)), pids);
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of the test")
+}
+
+#[test]
+fn journal_on_a_disk_that_is_full_from_the_beginning_is_said_and_hinders_nobody() {
+    if is_root("journal_on_a_disk_that_is_full_from_the_beginning_is_said_and_hinders_nobody") {
+        check_that_an_unwritable_journal_is_said_and_hinders_nobody(true);
+    }
+}
+
+#[test]
+fn journal_on_a_full_disk_where_no_space_can_be_set_aside_is_said_and_hinders_nobody() {
+    if is_root("journal_on_a_full_disk_where_no_space_can_be_set_aside_is_said_and_hinders_nobody") {
+        check_that_an_unwritable_journal_is_said_and_hinders_nobody(false);
+    }
+}
+
+#[test]
+fn journal_for_which_too_little_space_is_left_says_so_until_there_is_more() {
+    if !is_root("journal_for_which_too_little_space_is_left_says_so_until_there_is_more") {
+        return;
+    }
+    let mut daemon = Daemon::prepare(&format!("[supervisord]\n{STATE}\n{TWO}"));
+    let holder = mount_small(&daemon);
+    let filler = inside(&holder, &daemon, "filler");
+    fs::write(&filler, vec![b'x'; 600 << 10]).expect("a file");
+    let target = holder.pid().to_string();
+    daemon.launch_in(&within(&target, &[]));
+    daemon.until_log("no space can be set aside for the journal");
+    let reply = daemon.ctl("status --long");
+    assert!(reply.stderr.contains("no space can be set aside for the journal"), "{reply:?}");
+    assert_eq!(daemon.ctl("status").stderr, "", "scripts read what Supervisor would print");
+    fs::remove_file(&filler).expect("the filler");
+    daemon.until_log("space for the journal is set aside again");
+    let reply = daemon.ctl("status --long");
+    assert!(!reply.stderr.contains("journal"), "{reply:?}");
+    assert_eq!(said_of_the_journal(&daemon).len(), 2);
 }
 
 #[test]
@@ -206,29 +334,23 @@ fn journal_that_could_not_be_closed_is_not_believed_by_the_next_daemon() {
     if !is_root(test) {
         return;
     }
-    let mut daemon = Daemon::prepare(&format!(
-        "[supervisord]\nruntime_directory=$DIR/state\nremember_stopped=true\n{TWO}autostart=false\n"
-    ));
-    fs::create_dir(daemon.path("state")).expect("a directory");
-    let mount = daemon.expand("mount -t tmpfs -o size=1m,mode=700 none $DIR/state && exec \"$@\"");
-    daemon.launch_in(&["unshare", "-m", "sh", "-c", &mount, "sh"]);
+    let mut daemon =
+        Daemon::prepare(&format!("[supervisord]\n{STATE}\nremember_stopped=true\n{TWO}autostart=false\n"));
+    let holder = mount_small(&daemon);
+    let target = holder.pid().to_string();
+    let actor = actor();
+    daemon.launch_in(&within(&target, &[path(&actor), "refuse=fallocate", "become"]));
     daemon.ctl("start y").is("y: started\n");
-    let mut holder = daemon.beside("nsenter", &["-t", &daemon.daemon_pid().to_string(), "-m", "cat"]);
-    let space = |pid| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-    daemon
-        .until("somebody else in the daemon's mounts", || space(holder.pid()) == space(daemon.daemon_pid()));
-    fill(&format!("/proc/{}/root{}", daemon.daemon_pid(), daemon.path("state/filler").display()));
+    fill(&inside(&holder, &daemon, "filler"));
     assert!(daemon.terminate().success());
-    daemon.launch_in(&["nsenter", "-t", &holder.pid().to_string(), "-m"]);
+    daemon.launch_in(&within(&target, &[]));
     daemon.until_state("x", "RUNNING");
     // After an orderly end what starts by itself does, and nothing else.
     assert_eq!((daemon.state("y").as_str(), daemon.starts("y").len()), ("STOPPED", 1));
-    holder.signal(Signal::SIGTERM);
-    holder.wait();
 }
 
 /// Fills the file system.
-fn fill(path: &str) {
+fn fill(path: &Path) {
     let mut file = fs::File::create(path).expect("a file");
     for size in [1 << 16, 1 << 12, 1] {
         let block = vec![b'x'; size];
@@ -236,7 +358,7 @@ fn fill(path: &str) {
             match file.write(&block) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
-                Err(error) => panic!("{path}: {error}"),
+                Err(error) => panic!("{}: {error}", path.display()),
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     config::{LogLevel, python},
     continuity::scribe::Step,
     crit,
-    journal::record::Child,
+    journal::{file::Journal, record::Child},
     os::{pipe::OnDaemonDeath, signal, watch},
     output::OpenError,
     process::{Effect, Note, Pid, ProcessState},
@@ -32,7 +32,8 @@ impl Driver {
         if self.journal.as_ref().is_some_and(|journal| journal.wants_rewrite(now)) {
             self.scribe.begin_anew();
         }
-        while let Some(step) = self.scribe.poll_step(&mut self.supervisor) {
+        self.renew_reserve(now);
+        while let Some(step) = self.next_step() {
             match step {
                 Step::WriteAll => self.rewrite_journal(now),
                 Step::AnnounceEnd => self.announce_end(now),
@@ -52,6 +53,14 @@ impl Driver {
             }
         }
         self.tell_keeper(now);
+    }
+
+    /// The next thing to do. What is done in one turn may be more than there is space for on a full disk.
+    fn next_step(&mut self) -> Option<Step> {
+        if self.journal.as_ref().is_some_and(Journal::is_about_to_be_full) {
+            self.scribe.begin_anew();
+        }
+        self.scribe.poll_step(&mut self.supervisor)
     }
 
     fn perform(&mut self, id: ProcessId, effect: Effect, now: Moment) {

@@ -1,6 +1,6 @@
 //! Writing the journal. What is written into it and when is decided by [`Scribe`](crate::continuity::scribe::Scribe).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use nix::unistd::Pid;
 use tracing::{error, info, warn};
@@ -55,7 +55,7 @@ impl Driver {
             self.rewrite_journal(now);
         }
         // What an outdated one says would be taken for the truth.
-        let is_outdated = self.journal_problem().is_some();
+        let is_outdated = self.journal.as_ref().is_none_or(|journal| journal.problem().is_some());
         if (is_outdated || !self.available.daemon.remember_stopped)
             && let Some(journal) = self.journal.take()
         {
@@ -110,10 +110,11 @@ impl Driver {
 
     /// What clients should know about the journal.
     pub(super) fn journal_problem(&self) -> Option<String> {
-        let problem = self.journal.as_ref().and_then(|journal| journal.problem());
-        problem.or(self.no_journal.as_deref()).map(|problem| {
-            format!("programs cannot be taken over if supervisord is killed, for the journal cannot be written: {problem}")
-        })
+        let journal = self.journal.as_ref();
+        if let Some(problem) = journal.and_then(Journal::shortage) {
+            return Some(short(problem));
+        }
+        journal.and_then(Journal::problem).or(self.no_journal.as_deref()).map(unwritable)
     }
 
     fn record_of(&self, id: ProcessId) -> Option<Record> {
@@ -145,18 +146,29 @@ impl Driver {
     /// Writes the whole journal anew.
     pub(super) fn rewrite_journal(&mut self, now: Moment) {
         let Some(mut journal) = self.journal.take() else { return };
-        let mut scribe = std::mem::take(&mut self.scribe);
+        let scribe = RefCell::new(std::mem::take(&mut self.scribe));
         let header = self.header(self.supervisor.mode() == Mode::ShuttingDown);
-        let header = Line::Header(Cow::Owned(header));
-        // One at a time: all of them together would take more memory than all else that is kept of the programs.
-        let records = self.supervisor.in_name_order().into_iter().filter_map(|id| {
-            let record = self.record_of(id)?;
-            scribe.handle_written(id, &record);
-            Some(Line::Process(Cow::Owned(record)))
-        });
-        let outcome = journal.rewrite([header].into_iter().chain(records), now);
-        (self.scribe, self.journal) = (scribe, Some(journal));
+        let ids = self.supervisor.in_name_order();
+        let lines = || {
+            // One at a time: all of them together would take more memory than all else that is kept of the programs.
+            let records = ids.iter().filter_map(|id| {
+                let record = self.record_of(*id)?;
+                scribe.borrow_mut().handle_written(*id, &record);
+                Some(Line::Process(Cow::Owned(record)))
+            });
+            [Line::Header(Cow::Borrowed(&header))].into_iter().chain(records)
+        };
+        let outcome = journal.rewrite(lines, now);
+        (self.scribe, self.journal) = (scribe.into_inner(), Some(journal));
         self.tell(&outcome);
+    }
+
+    /// Sees to it that the journal can be written when the disk is full.
+    pub(super) fn renew_reserve(&mut self, now: Moment) {
+        if let Some(journal) = &mut self.journal {
+            let outcome = journal.renew_reserve(now);
+            self.tell(&outcome);
+        }
     }
 
     fn write_down(&mut self, line: &Line<'_>, now: Moment) {
@@ -169,10 +181,10 @@ impl Driver {
     fn tell(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Fine => {}
-            Outcome::Failed(problem) => warn!(
-                "programs cannot be taken over if supervisord is killed, for the journal cannot be written: {problem}"
-            ),
+            Outcome::Failed(problem) => warn!("{}", unwritable(problem)),
             Outcome::Recovered => info!("the journal can be written again"),
+            Outcome::Short(problem) => warn!("{}", short(problem)),
+            Outcome::Renewed => info!("space for the journal is set aside again"),
         }
     }
 
@@ -183,4 +195,16 @@ impl Driver {
         let configuration = self.configuration_file.to_string_lossy().into_owned();
         Header { format, boot, daemon, is_closed, keepers, configuration }
     }
+}
+
+fn unwritable(problem: &str) -> String {
+    format!(
+        "programs cannot be taken over if supervisord is killed, for the journal cannot be written: {problem}"
+    )
+}
+
+fn short(problem: &str) -> String {
+    format!(
+        "on a full disk programs could not be taken over any more if supervisord is killed, for no space can be set aside for the journal: {problem}"
+    )
 }

@@ -1,12 +1,15 @@
 //! The journal's file: where it is, who may use it, appending, compaction, and what happens on a full disk.
 //!
+//! A journal that is written anew is another file, which takes the place of the former one at once. When there is no space
+//! for it, it is written where space was set aside for that (`reserve`).
+//!
 //! Nothing is synced: after a crash of the daemon the page cache is still there, and after one of the machine nothing
 //! that the journal says runs any more. A journal that cannot be written never stops supervision.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -15,10 +18,10 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     Alien, Line, Snapshot,
-    condition::{Condition, Outcome},
+    condition::{self, Condition, Outcome},
     encode,
     record::Header,
-    replay,
+    replay, reserve,
 };
 use crate::{clock::Moment, os::search};
 
@@ -149,14 +152,24 @@ impl Journal {
         self.condition.wants_rewrite(now)
     }
 
-    /// When a journal that could not be written is to be tried again.
+    /// Whether the space for the present file is nearly used up. See [`Condition::is_about_to_be_full`].
+    pub fn is_about_to_be_full(&self) -> bool {
+        self.condition.is_about_to_be_full()
+    }
+
+    /// When what could not be done is to be tried again.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.condition.poll_timeout()
     }
 
-    /// What is wrong, if something is.
+    /// Why it cannot be written, if it cannot.
     pub fn problem(&self) -> Option<&str> {
         self.condition.problem()
+    }
+
+    /// Why too little space is set aside, if it is.
+    pub fn shortage(&self) -> Option<&str> {
+        self.condition.shortage()
     }
 
     /// The directory, which is private to us.
@@ -179,7 +192,12 @@ impl Journal {
         let (Some(len), Some(file)) = (self.condition.end(), &mut self.file) else { return Outcome::Fine };
         self.buffer.clear();
         encode(line, &mut self.buffer);
-        match file.write_all(&self.buffer) {
+        if let Some(upto) = self.condition.wants_growth(self.buffer.len())
+            && let Ok(true) = reserve::set_aside(file, upto)
+        {
+            self.condition.handle_grown(upto);
+        }
+        match file.write_all_at(&self.buffer, len) {
             Ok(()) => self.condition.handle_appended(self.buffer.len()),
             Err(error) => {
                 // What is torn is cut off: the lines before it are still worth something.
@@ -189,64 +207,99 @@ impl Journal {
         }
     }
 
-    /// Replaces the whole journal by these lines, at once or not at all.
-    pub fn rewrite<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>, now: Moment) -> Outcome {
-        match self.write_new(lines) {
+    /// Replaces the whole journal by these lines, at once or not at all. They are asked for again after a failure.
+    pub fn rewrite<'a, L>(&mut self, lines: impl Fn() -> L, now: Moment) -> Outcome
+    where
+        L: Iterator<Item = Line<'a>>,
+    {
+        let path = self.path();
+        // It may be full of what is outdated; then space is set aside for more than is needed.
+        let room = condition::room_for(fs::metadata(&path).map_or(0, |metadata| metadata.len() / 2));
+        let written = match self.write_new(lines(), Some(room)) {
+            Err(error) if reserve::is_full(&error) => {
+                reserve::write_in_reserve(&path, |file| write_lines(file, lines()))
+                    .or_else(|_| self.write_new(lines(), None))
+            }
+            written => written,
+        };
+        match written {
             Ok((file, len)) => {
+                let aside = reserve::set_both_aside(&file, &self.directory, condition::room_for(len as u64));
                 self.file = Some(file);
-                self.condition.handle_rewritten(len)
+                self.condition.handle_rewritten(len, aside, now)
             }
             Err(error) => self.fail(&error, now),
         }
+    }
+
+    /// Sets space aside if that is due, for it could not be done before.
+    pub fn renew_reserve(&mut self, now: Moment) -> Outcome {
+        let (Some(room), Some(file)) = (self.condition.wants_reserve(now), &self.file) else {
+            return Outcome::Fine;
+        };
+        let aside = reserve::set_both_aside(file, &self.directory, room);
+        self.condition.handle_set_aside(aside, now)
     }
 
     /// Removes the journal, and its directory if nothing else is in it: nothing is to be remembered.
     pub fn remove(self) {
         // What cannot be removed says at the next start that it is closed, or of another boot.
         let _ = fs::remove_file(self.directory.join(NAME));
+        reserve::remove(&self.directory);
         let _ = fs::remove_dir(&self.directory);
         drop(self.lock);
     }
 
-    fn write_new<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>) -> io::Result<(File, usize)> {
+    /// Writes the lines into a new file, which has space for `room` bytes if that is said, and puts it in its place.
+    fn write_new<'a>(
+        &self,
+        lines: impl Iterator<Item = Line<'a>>,
+        room: Option<u64>,
+    ) -> io::Result<(File, usize)> {
         let path = self.directory.join(NEW_NAME);
-        let mut len = 0;
         let write = || {
             let mut file = OpenOptions::new()
-                .append(true)
+                .write(true)
                 .create(true)
+                .truncate(true)
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
                 .open(&path)?;
-            file.set_len(0)?;
-            let mut buffer = Vec::with_capacity(PIECE);
-            for line in lines {
-                encode(&line, &mut buffer);
-                if buffer.len() >= PIECE - LONG_LINE {
-                    file.write_all(&buffer)?;
-                    len += buffer.len();
-                    buffer.clear();
-                }
+            reserve::write_in_place(&file);
+            if let Some(room) = room {
+                // Whether that can be done at all is asked when it is known how much is needed.
+                reserve::set_aside(&file, room)?;
             }
-            file.write_all(&buffer)?;
-            len += buffer.len();
-            fs::rename(&path, self.directory.join(NAME))?;
-            Ok(file)
+            let len = write_lines(&mut file, lines)?;
+            fs::rename(&path, self.path())?;
+            Ok((file, len))
         };
-        match write() {
-            Ok(file) => Ok((file, len)),
-            Err(error) => {
-                // It would take the space that is missing.
-                let _ = fs::remove_file(&path);
-                Err(error)
-            }
-        }
+        write().inspect_err(|_| {
+            // It would take the space that is missing.
+            let _ = fs::remove_file(&path);
+        })
     }
 
     fn fail(&mut self, error: &io::Error, now: Moment) -> Outcome {
         self.file = None;
         self.condition.handle_failed(format!("{}: {error}", self.path().display()), now)
     }
+}
+
+/// Writes the lines; how many bytes they are.
+fn write_lines<'a>(file: &mut File, lines: impl Iterator<Item = Line<'a>>) -> io::Result<usize> {
+    let mut len = 0;
+    let mut buffer = Vec::with_capacity(PIECE);
+    for line in lines {
+        encode(&line, &mut buffer);
+        if buffer.len() >= PIECE - LONG_LINE {
+            file.write_all(&buffer)?;
+            len += buffer.len();
+            buffer.clear();
+        }
+    }
+    file.write_all(&buffer)?;
+    Ok(len + buffer.len())
 }
 
 /// Nobody but us and root may put words into our mouth.

@@ -1,12 +1,13 @@
 //! The journal: what the next daemon must know if this one dies. Text to [`Snapshot`] and back; `record` has the form of
-//! what is written, `file` writes it, `condition` knows when.
+//! what is written, `file` writes it, `condition` knows when, `reserve` has space for it on a full disk.
 //!
 //! A line for each change, the last one about a process holds: `CHECKSUM {"process":{…}}`. A line that was not written
-//! whole is recognised by its checksum.
+//! whole is recognised by its checksum. Empty lines, which say nothing, may be behind all others.
 
 pub mod condition;
 pub mod file;
 pub mod record;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -117,6 +118,7 @@ pub fn replay(text: &[u8]) -> Result<Snapshot, Alien> {
                 return newer_than_us(bytes)
                     .map_or(Err(Alien::NoJournal), |format| Err(Alien::Newer(format)));
             }
+            None if bytes == b"\n" => {}
             None if snapshot.is_newer() && snapshot.take_essence(bytes) => {}
             // What follows a damaged line may still be whole, and is later than what is known.
             None => {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::condition::Outcome;
+use super::condition::{Aside, Condition, Outcome, room_for};
 use super::file::{Journal, JournalError};
 use super::record::*;
 use super::*;
@@ -154,7 +154,7 @@ fn file_is_private_locked_and_comes_back_after_a_death() {
     assert_eq!(found, Ok(Snapshot::default()));
     assert!(matches!(Journal::open(&path), Err(JournalError::Held(_))));
     assert!(journal.wants_rewrite(now));
-    assert_eq!(journal.rewrite([Line::Header(Cow::Owned(header()))].into_iter(), now), Outcome::Fine);
+    assert_eq!(journal.rewrite(|| [Line::Header(Cow::Owned(header()))].into_iter(), now), Outcome::Fine);
     assert_eq!(journal.append(&process(record("a", Life::Running)), now), Outcome::Fine);
     assert!(!journal.wants_rewrite(now));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
@@ -171,7 +171,7 @@ fn journal_grows_only_until_it_is_written_anew() {
     let dir = tempfile::tempdir().unwrap();
     let now = crate::clock::now();
     let (mut journal, _) = Journal::open(&dir.path().join("state")).unwrap();
-    journal.rewrite([Line::Header(Cow::Owned(header()))].into_iter(), now);
+    journal.rewrite(|| [Line::Header(Cow::Owned(header()))].into_iter(), now);
     let line = process(record("a", Life::Running));
     let mut count = 0;
     while !journal.wants_rewrite(now) {
@@ -179,8 +179,89 @@ fn journal_grows_only_until_it_is_written_anew() {
         count += 1;
         assert!(count < 10_000, "it never wants to be written anew");
     }
-    journal.rewrite([Line::Header(Cow::Owned(header())), line].into_iter(), now);
+    journal.rewrite(|| [Line::Header(Cow::Owned(header())), line.clone()].into_iter(), now);
     assert!(!journal.wants_rewrite(now));
+}
+
+#[test]
+fn space_grows_with_the_journal_and_all_is_written_anew_before_it_is_used_up() {
+    let now = crate::clock::now();
+    let mut condition = Condition::Unwritten;
+    let room = room_for(1000);
+    assert_eq!(condition.handle_rewritten(1000, Aside::Complete(room), now), Outcome::Fine);
+    assert_eq!(condition.wants_growth(700), None);
+    while condition.wants_growth(700).is_none() {
+        assert!(!condition.is_about_to_be_full());
+        condition.handle_appended(700);
+    }
+    let mut grown = condition.clone();
+    grown.handle_grown(grown.wants_growth(700).unwrap());
+    grown.handle_appended(700);
+    assert!(!grown.is_about_to_be_full());
+    condition.handle_appended(700);
+    assert!(condition.is_about_to_be_full(), "the disk is full");
+    assert!(condition.end().unwrap() + (30 << 10) < room, "with space for what is written until then");
+    // Where writing all anew makes no space it is not tried again with each line.
+    condition.handle_rewritten(usize::try_from(room).unwrap(), Aside::Short(room, "full".to_owned()), now);
+    assert!(!condition.is_about_to_be_full());
+}
+
+#[test]
+fn shortage_of_space_is_said_once_and_tried_again() {
+    let now = crate::clock::now();
+    let short = || Aside::Short(7, "full".to_owned());
+    let mut condition = Condition::Unwritten;
+    assert_eq!(condition.handle_rewritten(5, short(), now), Outcome::Short("full".to_owned()));
+    assert_eq!(condition.handle_rewritten(5, short(), now), Outcome::Fine);
+    assert_eq!(condition.wants_reserve(now), None);
+    let later = now.after(condition.poll_timeout().unwrap() - now.mono);
+    assert_eq!(condition.wants_reserve(later), Some(room_for(5)));
+    assert_eq!(condition.handle_set_aside(short(), later), Outcome::Fine);
+    assert_eq!((condition.shortage(), condition.problem()), (Some("full"), None));
+    assert_eq!(condition.handle_set_aside(Aside::Complete(room_for(5)), later), Outcome::Renewed);
+    assert_eq!((condition.poll_timeout(), condition.shortage()), (None, None));
+    condition.handle_failed("broken".to_owned(), later);
+    assert_eq!(condition.handle_rewritten(5, Aside::Impossible, later), Outcome::Recovered);
+}
+
+#[test]
+fn empty_lines_behind_all_others_say_nothing() {
+    let whole = journal(&[Line::Header(Cow::Owned(header())), process(record("a", Life::Running))]);
+    let expected = replay(&whole);
+    assert_eq!(replay(&[whole.as_slice(), &[b'\n'; 5000]].concat()), expected);
+    // A line that is torn where others are to follow ends there.
+    let torn = replay(&[&whole, &whole[..40], b"\n\n".as_slice()].concat()).unwrap();
+    assert_eq!(torn.records, expected.unwrap().records);
+    assert!(torn.damage.unwrap().starts_with("41 bytes"));
+}
+
+/// What a journal has that was written anew in the reserve, which an earlier text is in.
+#[test]
+fn journal_that_is_written_in_the_reserve_has_nothing_of_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let text = |names: &[&str]| {
+        let records = names.iter().map(|name| process(record(name, Life::Running)));
+        self::journal(&[Line::Header(Cow::Owned(header()))].into_iter().chain(records).collect::<Vec<_>>())
+    };
+    let write = |text: &[u8]| {
+        reserve::write_in_reserve(&path, |file| {
+            std::io::Write::write_all(file, text)?;
+            Ok(text.len())
+        })
+    };
+    assert!(write(b"").is_err(), "there is none");
+    fs::write(dir.path().join("journal.reserve"), "").unwrap();
+    for names in [["a", "b", "c"].as_slice(), &["b"], &["b", "d"], &["a"], &["b"]] {
+        let (_, end) = write(&text(names)).unwrap();
+        let found = fs::read(&path).unwrap();
+        assert_eq!(end, text(names).len());
+        assert_eq!(replay(&found), replay(&text(names)), "{names:?}");
+        if !dir.path().join("journal.reserve").exists() {
+            // There was nothing that could be exchanged.
+            fs::write(dir.path().join("journal.reserve"), "").unwrap();
+        }
+    }
 }
 
 #[test]

@@ -278,6 +278,7 @@ fn refuse(names: &str) -> Result<(), Failure> {
     for name in names.split(',') {
         let number = match name {
             "close_range" => libc::SYS_close_range,
+            "fallocate" => libc::SYS_fallocate,
             "unshare" => libc::SYS_unshare,
             _ => return Err(format!("unknown system call {name:?}").into()),
         };

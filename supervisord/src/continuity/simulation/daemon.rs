@@ -19,7 +19,7 @@ use crate::{
     },
     journal::{
         Line,
-        condition::Condition,
+        condition::{self, Condition},
         encode,
         record::{Child, FORMAT, Header, Identity, Life, Pipes, Record},
         replay,
@@ -172,7 +172,11 @@ impl Daemon {
         if self.condition.wants_rewrite(world.now) {
             self.scribe.begin_anew();
         }
-        while let Some(step) = self.scribe.poll_step(&mut self.supervisor) {
+        if let Some(room) = self.condition.wants_reserve(world.now) {
+            let aside = world.disk.set_aside(room);
+            self.condition.handle_set_aside(aside, world.now);
+        }
+        while let Some(step) = self.next_step() {
             world.say(|| format!("  {step:?}"));
             world.step()?;
             match step {
@@ -196,6 +200,13 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    fn next_step(&mut self) -> Option<Step> {
+        if self.condition.is_about_to_be_full() {
+            self.scribe.begin_anew();
+        }
+        self.scribe.poll_step(&mut self.supervisor)
     }
 
     fn prepare(&mut self, id: ProcessId, world: &mut World) {
@@ -277,10 +288,15 @@ impl Daemon {
         if world.append(&bytes)? {
             self.condition.handle_appended(bytes.len());
         } else {
-            world.is_stale = true;
-            self.condition.handle_failed("full".to_owned(), world.now);
+            self.fail(world);
         }
         Ok(())
+    }
+
+    fn fail(&mut self, world: &mut World) {
+        assert!(!world.disk.is_prepared(), "space was set aside for what could not be written");
+        world.is_stale = true;
+        self.condition.handle_failed("full".to_owned(), world.now);
     }
 
     fn write_all(&mut self, is_closed: bool, world: &mut World) -> Lived {
@@ -295,10 +311,11 @@ impl Daemon {
         let len = bytes.len();
         if world.replace(bytes)? {
             world.is_stale = false;
-            self.condition.handle_rewritten(len);
+            world.step()?;
+            let aside = world.disk.set_aside(condition::room_for(len as u64));
+            self.condition.handle_rewritten(len, aside, world.now);
         } else {
-            world.is_stale = true;
-            self.condition.handle_failed("full".to_owned(), world.now);
+            self.fail(world);
         }
         Ok(())
     }

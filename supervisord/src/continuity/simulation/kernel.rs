@@ -5,7 +5,10 @@ use std::fmt;
 
 use super::dice::Dice;
 use crate::{
-    journal::record::{Identity, PipeId, Pipes},
+    journal::{
+        condition::Aside,
+        record::{Identity, PipeId, Pipes},
+    },
     process::Exit,
 };
 
@@ -331,14 +334,63 @@ fn random_exit(dice: &mut Dice) -> Exit {
     }
 }
 
-/// The file of the journal.
+/// The file of the journal, and the space on its disk.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) text: Vec<u8>,
     pub(super) is_full: bool,
+    /// Whether space can be set aside.
+    can_set_aside: bool,
+    /// Bytes that are set aside for the present file, and for the next one.
+    aside: [u64; 2],
 }
 
 impl Disk {
+    /// An empty one.
+    pub(super) fn new(dice: &mut Dice) -> Self {
+        Self { can_set_aside: dice.is(3, 4), ..Self::default() }
+    }
+
+    /// Whether so many bytes can be appended.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        !self.is_full || (self.text.len() + bytes) as u64 <= self.aside[0]
+    }
+
+    /// Puts another file in the place of the journal: a new one, or what was set aside for that, which the former one
+    /// then is. Returns whether there is space for it.
+    pub(super) fn replace(&mut self, bytes: Vec<u8>) -> bool {
+        if self.is_full && bytes.len() as u64 > self.aside[1] {
+            return false;
+        }
+        self.text = bytes;
+        if self.is_full {
+            self.aside.reverse();
+        } else {
+            self.aside[0] = 0;
+        }
+        true
+    }
+
+    /// Sets space for `bytes` aside for either file.
+    pub(super) fn set_aside(&mut self, bytes: u64) -> Aside {
+        if !self.can_set_aside {
+            return Aside::Impossible;
+        }
+        if !self.is_full {
+            self.aside = self.aside.map(|aside| aside.max(bytes));
+        }
+        if self.aside.iter().all(|aside| *aside >= bytes) {
+            Aside::Complete(bytes)
+        } else {
+            Aside::Short(self.aside[0], "full".to_owned())
+        }
+    }
+
+    /// Whether everything that is to be written can be, for as long as the disk is full: there was space once.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.aside.iter().all(|aside| *aside > 0)
+    }
+
     /// The machine lost its power: what was written last may be lost.
     pub(super) fn lose_tail(&mut self, dice: &mut Dice) {
         if dice.is(1, 2) {

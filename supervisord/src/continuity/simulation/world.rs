@@ -58,7 +58,7 @@ impl World {
         let now = Moment { unix: Duration::from_secs(1_700_000_000), ..crate::clock::now() };
         let mut world = Self {
             kernel: Kernel::new(&mut dice),
-            disk: Disk::default(),
+            disk: Disk::new(&mut dice),
             now,
             timeline: Timeline::new(now, Duration::from_secs(1000)),
             config: Vec::new(),
@@ -107,27 +107,26 @@ impl World {
         }
     }
 
-    /// Appends to the journal, unless the disk is full. The daemon may be killed at any byte.
+    /// Appends to the journal, if there is space. The daemon may be killed at any byte.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Lived<bool> {
         if let Err(killed) = self.step() {
             let torn = self.dice.below(bytes.len() + 1);
             self.disk.text.extend_from_slice(&bytes[..torn]);
             return Err(killed);
         }
-        if !self.disk.is_full {
+        let is_written = self.disk.takes(bytes.len());
+        if is_written {
             self.disk.text.extend_from_slice(bytes);
         }
-        Ok(!self.disk.is_full)
+        Ok(is_written)
     }
 
-    /// Writes the journal anew, unless the disk is full: at once or not at all.
+    /// Writes the journal anew, if there is space for it: at once or not at all.
     pub(super) fn replace(&mut self, bytes: Vec<u8>) -> Lived<bool> {
         self.step()?;
-        if !self.disk.is_full {
-            self.disk.text = bytes;
-        }
+        let is_written = self.disk.replace(bytes);
         self.step()?;
-        Ok(!self.disk.is_full)
+        Ok(is_written)
     }
 
     pub(super) fn note_failure(&mut self, key: Key) {
