@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::OpenOptionsExt as _};
 
 use nix::sys::{signal::Signal, stat::Mode};
 
-use crate::{Daemon, binary, set_mode};
+use crate::{Daemon, binary, kill, set_mode};
 
 /// How one daemon follows another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,15 @@ impl Daemon {
         self.remember();
         self.signal(Signal::SIGKILL);
         self.wait();
+    }
+
+    /// Kills the keeper and the daemon, neither of which can do anything about the other's end.
+    pub fn crash_without_keeper(&mut self) {
+        let keeper = self.until_some("the keeper", || self.keeper());
+        self.remember();
+        self.signal(Signal::SIGSTOP);
+        kill(keeper, Signal::SIGKILL);
+        self.crash();
     }
 
     /// Starts another daemon that takes the place of this one, and waits for the end of the latter.

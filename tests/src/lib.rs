@@ -109,7 +109,7 @@ impl Daemon {
         // Programs of other users must get at the files of the test.
         set_mode(daemon.dir.path(), 0o755);
         if config.contains("gate=$DIR/gate") {
-            daemon.make_gate();
+            daemon.make_gate("gate");
         }
         daemon.configure(config);
         daemon
@@ -311,17 +311,23 @@ impl Daemon {
         self.read("supervisord.log")
     }
 
-    /// Makes the FIFO of actors that wait at `gate=$DIR/gate`; [`Daemon::open_gate`] lets them pass.
-    fn make_gate(&self) {
-        let made = nix::unistd::mkfifo(&self.path("gate"), nix::sys::stat::Mode::from_bits_truncate(0o600));
+    /// Makes the FIFO of actors that wait at `gate=$DIR/NAME`; [`Daemon::open`] lets them pass. That with the name `gate`
+    /// is there if the configuration has it.
+    pub fn make_gate(&self, name: &str) {
+        let made = nix::unistd::mkfifo(&self.path(name), nix::sys::stat::Mode::from_bits_truncate(0o600));
         made.expect("a FIFO");
-        set_mode(&self.path("gate"), 0o666);
+        set_mode(&self.path(name), 0o666);
     }
 
     /// Lets the actors pass that wait at the gate, as soon as one does.
     pub fn open_gate(&self) {
+        self.open("gate");
+    }
+
+    /// The same for the gate with this name.
+    pub fn open(&self, gate: &str) {
         self.until("somebody to wait at the gate", || {
-            fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.path("gate")).is_ok()
+            fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(gate)).is_ok()
         });
     }
 

@@ -26,6 +26,23 @@ pub fn count(daemon: &Daemon, name: &str) -> usize {
     lines
 }
 
+/// How many whole lines a text has that begins with the first one.
+///
+/// # Panics
+/// As [`count`].
+#[track_caller]
+pub fn check_text(text: &[u8]) -> usize {
+    let whole = text.chunks_exact(LINE);
+    let rest = whole.remainder();
+    let mut lines = 0;
+    for found in whole {
+        lines += 1;
+        assert!(found == line(lines), "line {lines} is {:?}", String::from_utf8_lossy(found));
+    }
+    assert!(line(lines + 1).starts_with(rest), "line {} is torn: {rest:?}", lines + 1);
+    lines
+}
+
 /// The log and what was rotated, the oldest first.
 fn files(daemon: &Daemon, name: &str) -> Vec<PathBuf> {
     let log = daemon.path(name);

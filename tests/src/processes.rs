@@ -136,3 +136,15 @@ pub fn descriptors(pid: i32) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
+
+/// Whether the kernel tells how a process ended that another has reaped.
+pub fn kernel_tells_exits() -> bool {
+    is_kernel((6, 15))
+}
+
+/// Whether the kernel has this version or a later one.
+pub fn is_kernel(version: (u32, u32)) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(version.0), Some(version.1))
+}

@@ -39,6 +39,7 @@ stdout_logfile=$DIR/x.log
         daemon.until_more_lines("x.log");
         daemon.ctl("stop x").is("x: stopped\n");
         assert!(!processes::is_alive(pid) || processes::is_zombie(pid));
+        daemon.until_log("stopped: x (terminated by SIGTERM)");
         lines::count(&daemon, "x.log");
     }
 }
@@ -65,12 +66,11 @@ stdout_logfile=$DIR/x.log
         daemon.pass(gap, |_| {});
         assert_eq!((daemon.state("x").as_str(), daemon.process_pid("x")), ("RUNNING", pid), "{gap:?}");
         assert_eq!(daemon.starts("starts").len(), 1);
-        lines::count(&daemon, "x.log");
-        if gap == Gap::Upgrade {
-            daemon.until_more_lines("x.log");
-        }
+        // Only its keeper has its pipes.
+        daemon.until_more_lines("x.log");
         daemon.ctl("stop x").is("x: stopped\n");
         assert!(!processes::is_alive(pid) || processes::is_zombie(pid));
+        lines::count(&daemon, "x.log");
     }
 }
 
@@ -104,6 +104,7 @@ stdout_logfile=$DIR/meanwhile.log
         }
         kill(pids[1], Signal::SIGKILL);
         daemon.until_state("meanwhile", "EXITED");
+        daemon.until_log("exited: meanwhile (terminated by SIGKILL; not expected)");
     }
 }
 
@@ -185,7 +186,16 @@ process_name=x%(process_num)d
         assert!(!processes::is_alive(child), "it would write beside the new one, {gap:?}, {is_reaped}");
         daemon.until("the new one's output", || daemon.read("x.0.log").matches("000000001xx").count() == 2);
         assert!(processes::is_alive(second));
-        assert!(written > 0);
+        let text = daemon.read("x.0.log");
+        let (first, _) = text[1..].split_once("000000001xx").expect("the new one's");
+        // It was killed while it wrote, and what the main process said last is somewhere among its lines.
+        let first = &text[..=first.len()];
+        assert_eq!(first.matches("SIGUSR1\n").count(), 1, "{gap:?}, {is_reaped}");
+        let whole = lines::check_text(first.replace("SIGUSR1\n", "").as_bytes());
+        assert!(whole >= written && written > 0, "{whole} lines of {written}, {gap:?}, {is_reaped}");
+        if !is_reaped || processes::kernel_tells_exits() {
+            daemon.until_log("exited: x0 (exit status 1; not expected)");
+        }
     }
 }
 
@@ -236,6 +246,7 @@ fn program_that_is_stopped_by_a_signal_can_be_ended_by_the_next_daemon() {
         assert_eq!(daemon.process_pid("x"), pid, "{gap:?}");
         daemon.ctl("stop x").is("x: stopped\n");
         assert!(!processes::is_alive(pid) || processes::is_zombie(pid));
+        daemon.until_log("stopped: x (terminated by SIGKILL)");
     }
 }
 
@@ -279,13 +290,127 @@ exitcodes=0,4
             assert_eq!(daemon.starts(name).len(), 2, "{name}, {gap:?}");
         }
         assert_eq!(daemon.starts("once").len(), 1, "{gap:?}");
-        if gap == Gap::Upgrade {
-            assert_eq!(daemon.json("once")["exitstatus"], 3);
-            assert!(
-                daemon.read("once.log").ends_with("line 1000\nUSR1\nlast\n")
-                    || daemon.read("once.log").ends_with("line 1000\nSIGUSR1\nlast\n")
-            );
+        assert_eq!(daemon.json("once")["exitstatus"], 3, "{gap:?}");
+        assert!(daemon.read("once.log").ends_with("line 1000\nSIGUSR1\nlast\n"), "{gap:?}");
+        for said in ["always (exit status 0; expected)", "unexpected (exit status 5; not expected)"] {
+            assert!(daemon.log().contains(&format!("exited: {said}")), "{gap:?}: {said}");
         }
+    }
+}
+
+/// Programs of every kind, which end in every way: name, keys, what it does first, what it does last, the lines of its
+/// stdout and stderr, how its end is told.
+const KINDS: &str = "
+plain   |                      | print=first                             | print=last exit=7             | first last     |            | exit status 7
+loud    |                      | eprint=first                            | print=out eprint=last exit=7  | out            | first last | exit status 7
+joined  | redirect_stderr=true | eprint=first                            | print=out eprint=last exit=7  | first out last |            | exit status 7
+closes  |                      | print=first                             | print=last close-stdout close-stderr exit=7 | first last | | exit status 7
+closed  |                      | print=first close-stdout close-stderr   | exit=7                        | first          |            | exit status 7
+silent  | stdout_logfile=NONE  | eprint=first                            | print=out eprint=last exit=0  |                | first last | exit status 0
+killed  |                      | print=first                             | print=last kill=KILL          | first last     |            | terminated by SIGKILL
+much    |                      | print=first                             | lines=6000 eprint=last exit=7 | first 6000     | last       | exit status 7
+other   | user=daemon          | print=first                             | print=last exit=7             | first last     |            | exit status 7
+";
+
+/// What [`KINDS`] means by the lines of a log: a number stands for so many numbered lines.
+fn text_of(lines: &str) -> String {
+    let text = |word: &str| match word.parse() {
+        Ok(number) => (1..=number).map(|n: usize| format!("line {n}\n")).collect(),
+        Err(_) => format!("{word}\n"),
+    };
+    lines.split_whitespace().map(text).collect()
+}
+
+/// The rows of [`KINDS`] that can be had here.
+fn kinds(is_root: bool) -> impl Iterator<Item = [&'static str; 7]> {
+    let rows = KINDS.lines().filter(|line| !line.is_empty()).map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        cells.try_into().expect("seven cells")
+    });
+    rows.filter(move |[_, keys, ..]: &[&str; 7]| is_root || !keys.contains("user="))
+}
+
+/// Of each kind one ends in the gap and another one after it: all that either has written is in its log, and how it ended is
+/// known. With `is_reaped` an init has taken the exit statuses of the former.
+fn check_ends(gap: Gap, is_reaped: bool, is_hidden: bool) {
+    let all: Vec<_> = kinds(runs_as_root() && !is_hidden).collect();
+    let hide = if is_hidden { "non-dumpable " } else { "" };
+    let section = |[name, keys, first, last, ..]: &[&str; 7]| {
+        let out = format!("stdout_logfile=$DIR/{name}%(process_num)d.out");
+        let out = if keys.contains("stdout_logfile") { "" } else { &out };
+        format!(
+            "[program:{name}]
+command=$DIR/actor {hide}{first} gate=$DIR/gate-{name}%(process_num)d {last}
+process_name={name}%(process_num)d
+numprocs=2
+startsecs=0
+autorestart=false
+{out}
+stderr_logfile=$DIR/{name}%(process_num)d.err
+{keys}
+"
+        )
+    };
+    let mut daemon = Daemon::prepare(&all.iter().map(section).collect::<String>());
+    let names = |n| all.iter().map(move |kind| format!("{}{n}", kind[0]));
+    names(0).chain(names(1)).for_each(|name| daemon.make_gate(&format!("gate-{name}")));
+    copy_program(&actor(), &daemon.path("actor"));
+    if is_hidden && runs_as_root() {
+        daemon.launch_as(1);
+    } else {
+        daemon.launch_copy();
+    }
+    daemon.until("all to run", || daemon.ctl("status").stdout.matches("RUNNING").count() == 2 * all.len());
+    let pids: Vec<i32> =
+        all.iter().map(|[name, ..]| daemon.process_pid(&format!("{name}:{name}0"))).collect();
+    daemon.pass(gap, |daemon| {
+        names(0).for_each(|name| daemon.open(&format!("gate-{name}")));
+        daemon.until("all to end", || {
+            let has_ended = |pid: &i32| {
+                if is_reaped {
+                    reap(*pid);
+                    !processes::all().contains(pid)
+                } else {
+                    !processes::is_alive(*pid) || processes::is_zombie(*pid)
+                }
+            };
+            pids.iter().all(has_ended)
+        });
+    });
+    names(1).for_each(|name| daemon.open(&format!("gate-{name}")));
+    for [name, _, _, _, out, err, end] in all {
+        for n in 0..2 {
+            let process = format!("{name}{n}");
+            // Of what is hidden until it was reaped, and ends before that, nobody tells.
+            if n == 0 || gap == Gap::Upgrade || !is_hidden {
+                daemon.until_log(&format!("exited: {process} ({end}; "));
+            }
+            for (log, expected) in [("out", text_of(out)), ("err", text_of(err))] {
+                let log = format!("{process}.{log}");
+                daemon.until(&format!("{log} to be whole, {gap:?}, reaped: {is_reaped}"), || {
+                    daemon.read(&log) == expected
+                });
+            }
+            let shown = daemon.json(&format!("{name}:{process}"));
+            assert_eq!(shown["state"], "EXITED", "{shown}");
+        }
+    }
+}
+
+#[test]
+fn t14_last_words_and_exit_status_of_every_kind_of_program_are_known_whenever_it_ends() {
+    check_ends(Gap::Crash, false, false);
+    check_ends(Gap::Upgrade, false, false);
+    if processes::kernel_tells_exits() {
+        check_ends(Gap::Crash, true, false);
+    }
+}
+
+#[test]
+fn t14_last_words_and_exit_status_of_programs_that_nobody_may_look_into_are_known_whenever_they_end() {
+    check_ends(Gap::Upgrade, false, true);
+    if processes::kernel_tells_exits() {
+        check_ends(Gap::Crash, true, true);
     }
 }
 
@@ -315,6 +440,9 @@ fn t13_process_that_was_given_the_pid_meanwhile_is_left_alone() {
     });
     daemon.until_starts("starts", 2);
     daemon.until_state("x", "RUNNING");
+    if processes::kernel_tells_exits() {
+        daemon.until_log("exited: x (terminated by SIGKILL; not expected)");
+    }
     assert_ne!(daemon.process_pid("x"), pid);
     for command in ["restart x", "stop x"] {
         daemon.ctl(command);
@@ -327,14 +455,16 @@ fn t13_process_that_was_given_the_pid_meanwhile_is_left_alone() {
 #[test]
 fn program_that_a_restricted_proc_hides_is_never_there_twice() {
     let name = "program_that_a_restricted_proc_hides_is_never_there_twice";
-    if !is_root(name) || !has_proc_of_its_own() {
+    // Before, all mounts of `/proc` share their options.
+    if !is_root(name) || !processes::is_kernel((5, 8)) {
         return;
     }
     let mut daemon = Daemon::prepare(
         "[program:x]
-command=$DIR/actor non-dumpable record=$DIR/starts sleep
+command=$DIR/actor non-dumpable record=$DIR/starts gate=$DIR/gate print=last exit=3
 startsecs=0
 autorestart=true
+stdout_logfile=$DIR/x.log
 ",
     );
     copy_program(&actor(), &daemon.path("actor"));
@@ -354,19 +484,14 @@ autorestart=true
         daemon.crash();
         daemon.launch_in(&restricted);
         assert!(processes::is_alive(pid), "nobody has told it to end");
-        // Where nobody has kept a handle of it, it cannot be told for certain, and nobody touches it.
-        assert!(
-            ["RUNNING", "UNKNOWN"].contains(&daemon.state("x").as_str()),
-            "{}",
-            daemon.ctl("status").stdout
-        );
+        // The keeper has a handle of it.
+        assert_eq!((daemon.state("x").as_str(), daemon.process_pid("x")), ("RUNNING", pid));
         assert_eq!(daemon.starts("starts").len(), 1, "there are two");
     }
-}
-
-/// Whether a mount of `/proc` has options of its own: before Linux 5.8 all mounts share them.
-fn has_proc_of_its_own() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux");
-    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
+    daemon.crash_without_keeper();
+    daemon.launch_in(&restricted);
+    // Where nobody has kept a handle of it, it cannot be told for certain, and nobody touches it.
+    assert_eq!(daemon.state("x"), "UNKNOWN", "{}", daemon.ctl("status").stdout);
+    assert!(processes::is_alive(pid), "nobody has told it to end");
+    assert_eq!(daemon.starts("starts").len(), 1, "there are two");
 }

@@ -190,14 +190,6 @@ fn inside(holder: &Background, daemon: &Daemon, name: &str) -> PathBuf {
     format!("/proc/{}/root{}", holder.pid(), path.display()).into()
 }
 
-/// Kills the keeper and the daemon, neither of which can do anything about the other's end.
-fn crash_without_keeper(daemon: &mut Daemon) {
-    let keeper = daemon.until_some("the keeper", || daemon.keeper());
-    daemon.signal(Signal::SIGSTOP);
-    kill(keeper, Signal::SIGKILL);
-    daemon.crash();
-}
-
 #[test]
 fn programs_started_on_a_full_disk_are_taken_over_however_many_there_were() {
     if !is_root("programs_started_on_a_full_disk_are_taken_over_however_many_there_were") {
@@ -236,7 +228,7 @@ process_name=%(process_num)d
         let pids = daemon.ctl("pid all").stdout;
         let reply = daemon.ctl("status --long");
         assert!(!reply.stderr.contains("journal"), "there is nothing to be said: {reply:?}");
-        crash_without_keeper(&mut daemon);
+        daemon.crash_without_keeper();
         daemon.launch_in(&within(&target, &[]));
         assert_eq!(daemon.ctl("pid all").stdout, pids);
         assert_eq!(daemon.starts("x").len(), starts.len(), "there are two");

@@ -51,16 +51,9 @@ fn pids_of_last_words(daemon: &Daemon) -> [i32; 2] {
     })
 }
 
-/// Whether the kernel tells how a process ended that another has reaped (6.15 and later).
-fn kernel_tells_exits() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux");
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
-}
-
 #[test]
 fn t14_last_words_and_exit_status_of_a_program_that_ends_without_a_daemon_are_kept() {
-    if !kernel_tells_exits() {
+    if !processes::kernel_tells_exits() {
         return eprintln!("not run: this kernel tells no exits");
     }
     let mut daemon = Daemon::start(LAST_WORDS);
@@ -79,7 +72,7 @@ fn t14_last_words_and_exit_status_of_a_program_that_ends_without_a_daemon_are_ke
 
 #[test]
 fn last_words_are_kept_after_an_upgrade_and_by_a_keeper_that_replaced_another() {
-    if !kernel_tells_exits() {
+    if !processes::kernel_tells_exits() {
         return eprintln!("not run: this kernel tells no exits");
     }
     let mut daemon = Daemon::start(LAST_WORDS);
