@@ -653,3 +653,22 @@ stopasgroup=true
     daemon.ctl("tail x");
     daemon.ctl("pid").is(&format!("{}\n", daemon.daemon_pid()));
 }
+
+#[test]
+fn clients_are_answered_while_more_programs_than_are_served_at_a_time_write_without_a_pause() {
+    let daemon = Daemon::start(
+        "[program:x]
+command=$ACTOR lines-wild=%(process_num)d1:999999999:0
+process_name=%(process_num)d
+numprocs=80
+startsecs=0
+stdout_logfile=$DIR/x%(process_num)d.log
+stdout_logfile_maxbytes=1MB
+stdout_logfile_backups=0
+",
+    );
+    let size = |n| fs::metadata(daemon.path(&format!("x{n}.log"))).map_or(0, |log| log.len());
+    daemon.until("all to write", || (0..80).all(|n| size(n) > 0));
+    assert_eq!(daemon.ctl("status").stdout.matches("RUNNING").count(), 80);
+    assert_eq!(daemon.ctl("stop all").stdout.matches(": stopped").count(), 80);
+}

@@ -28,6 +28,8 @@ pub(super) struct Gate {
     /// Expires when enough has gathered.
     timer: OwnedFd,
     pub(super) is_shut: bool,
+    /// Whether more pipes may be ready than fitted into the last look.
+    has_more: bool,
 }
 
 impl Gate {
@@ -43,7 +45,7 @@ impl Gate {
             reason = "its successor is unsafe since `AsRawFd` types may lie; an `OwnedFd` owns a valid descriptor for its whole life"
         )]
         let watched = AsyncFd::with_interest(gate, Interest::READABLE)?;
-        Ok(Self { watched, pipes, timer, is_shut: false })
+        Ok(Self { watched, pipes, timer, is_shut: false, has_more: false })
     }
 
     /// The epoll that pipes are to be registered with.
@@ -53,6 +55,10 @@ impl Gate {
 
     /// Waits until it is time to look at the pipes. Cancel-safe.
     pub(super) async fn ready(&self) {
+        if self.has_more {
+            // It is ready already, and the runtime takes in signals and requests only while somebody waits.
+            tokio::task::yield_now().await;
+        }
         if self.watched.readable().await.is_err() {
             // Only happens while the runtime shuts down.
             std::future::pending().await
@@ -60,7 +66,7 @@ impl Gate {
     }
 
     /// Which pipes are ready; how many events there are.
-    pub(super) fn look(&self, events: &mut [epoll::Event]) -> usize {
+    pub(super) fn look(&mut self, events: &mut [epoll::Event]) -> usize {
         let mut count = 0;
         // Clears the readiness unless more pipes may be ready than fit: from now on the timer, or a write while the
         // gate is open, makes it ready again. The answer is in `count`.
@@ -68,6 +74,7 @@ impl Gate {
             count = epoll::wait(&self.pipes, &mut *events, Some(&Timespec::default()))?;
             if count < events.len() { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
         });
+        self.has_more = count == events.len();
         count
     }
 
