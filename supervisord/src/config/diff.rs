@@ -110,56 +110,60 @@ pub fn process_changes(old: &GroupConfig, new: &GroupConfig) -> Vec<(String, Pro
 
 /// A number for the settings that say which ends are followed by a start; as stable as [`digest`].
 pub fn policy_digest(process: &ProgramConfig) -> u64 {
-    let policy = match process.autorestart {
-        AutoRestart::Never => "never".to_owned(),
-        AutoRestart::Unexpected => format!("{:?}", process.exitcodes),
-        AutoRestart::Always => "always".to_owned(),
-    };
-    fnv1a(FNV_START, policy.as_bytes())
+    let of = |policy: &str| fnv1a(FNV_START, policy.as_bytes());
+    match process.autorestart {
+        AutoRestart::Never => of("never"),
+        AutoRestart::Unexpected => of(&format!("{:?}", process.exitcodes)),
+        AutoRestart::Always => of("always"),
+    }
 }
 
 /// A number for the settings that only a new child has: the same in every version of this program, and for a setting
 /// that is left at its default the same as before there was such a setting.
+///
+/// It is asked for twice in each restart: what is mostly there costs no allocation.
 pub fn digest(kind: &GroupKind, process: &ProgramConfig) -> u64 {
     let mut hash = FNV_START;
-    let mut add = |key: &str, value: String| {
-        for part in [key, &value] {
-            hash = fnv1a(fnv1a(hash, part.as_bytes()), &[0]);
-        }
+    // A key, and the parts of its value.
+    let mut add = |key: &str, parts: &[&str]| {
+        hash = fnv1a(fnv1a(hash, key.as_bytes()), &[0]);
+        hash = fnv1a(parts.iter().fold(hash, |hash, part| fnv1a(hash, part.as_bytes())), &[0]);
     };
-    add("name", process.name.clone());
-    add("command", process.command.clone());
+    add("name", &[&process.name]);
+    add("command", &[&process.command]);
     if let Some(user) = &process.user {
-        add("user", user.uid.to_string());
+        add("user", &[&user.uid.to_string()]);
     }
     if let Some(directory) = &process.directory {
-        add("directory", directory.display().to_string());
+        add("directory", &[&directory.to_string_lossy()]);
     }
     if let Some(umask) = process.umask {
-        add("umask", umask.to_string());
+        add("umask", &[&umask.to_string()]);
     }
     if let Some(url) = &process.serverurl {
-        add("serverurl", url.clone());
+        add("serverurl", &[url]);
     }
     if process.login_environment {
-        add("login_environment", String::new());
+        add("login_environment", &[]);
     }
     if process.redirect_stderr {
-        add("redirect_stderr", String::new());
+        add("redirect_stderr", &[]);
     }
-    for (name, value) in ordered(process).environment.0 {
-        add("environment", format!("{name}={value}"));
+    let mut variables: Vec<&(String, String)> = process.environment.0.iter().collect();
+    variables.sort();
+    for (name, value) in variables {
+        add("environment", &[name, "=", value]);
     }
     for (key, output) in [("stdout", &process.stdout), ("stderr", &process.stderr)] {
         let is_captured = output.logfile != LogTarget::None || output.syslog;
-        add(key, is_captured.to_string());
+        add(key, &[if is_captured { "true" } else { "false" }]);
     }
     match kind {
         GroupKind::Program | GroupKind::Group | GroupKind::FastCgi => {}
-        GroupKind::EventListener { .. } => add("listener", String::new()),
+        GroupKind::EventListener { .. } => add("listener", &[]),
     }
     if let Some(fastcgi) = &process.fastcgi {
-        add("socket", fastcgi.socket.url());
+        add("socket", &[&fastcgi.socket.url()]);
     }
     hash
 }
@@ -359,5 +363,23 @@ mod tests {
         let new = groups("[eventlistener:a]\ncommand=x\nevents=TICK_5\npriority=999\n");
         assert_eq!(compare(&old, &new).changed, ["a"]);
         assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Restart)]);
+    }
+
+    #[test]
+    fn digests_are_those_of_every_other_version() {
+        let text = "[program:a]\ncommand=x y\ndirectory=/d\numask=022\nserverurl=http://x:1\nredirect_stderr=true\n\
+                    environment=B=2,A=\"1,%%\"\nstdout_logfile=NONE\nuser=root\n\
+                    [fcgi-program:b]\ncommand=y\nsocket=unix:///tmp/x\nautorestart=true\n\
+                    [eventlistener:c]\ncommand=z\nevents=TICK_5\nexitcodes=3,4\n";
+        let digests: Vec<(u64, u64)> = groups(text)
+            .iter()
+            .map(|group| (digest(&group.kind, &group.processes[0]), policy_digest(&group.processes[0])))
+            .collect();
+        let known = [
+            (15422654959938191551, 12775889705957752068),
+            (1160739590472809408, 15883872741538156825),
+            (6524242125721414913, 17853578303721956676),
+        ];
+        assert_eq!(digests, known);
     }
 }
