@@ -69,28 +69,28 @@ pub struct Record {
     /// Digest of the settings that only a new child can have; see `config::diff::digest`.
     pub settings: u64,
     /// Digest of the policy that its ends were followed by; see `config::diff::policy_digest`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub policy: Option<u64>,
     /// Whether it shall run, as far as operators have said: a stop takes this away, a start gives it back.
     pub wanted: bool,
     /// Where it is in its life.
     pub life: Life,
     /// The main process, while there is one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub child: Option<Child>,
     /// Written before a spawn: the pipes by which the child is found if nobody lived to write down its pid.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub intent: Option<Pipes>,
     /// What has been.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub past: Past,
     /// How it is stopped should it no longer be in the configuration.
     pub manner: Manner,
     /// The log files of stdout and stderr.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub logs: [Option<PathBuf>; 2],
     /// What dead main processes have left behind.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub remains: Remains,
 }
 
@@ -201,11 +201,11 @@ pub struct Child {
     /// Its pipes.
     pub pipes: Pipes,
     /// If another daemon made it: since when this one, or one before it, has it. Seconds since 1970-01-01 UTC.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub adopted: Option<u64>,
     /// Whether it can only write to its output pipes, as another kind of daemon has made it: what it writes while no
     /// daemon reads ends it by SIGPIPE.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub only_writes: bool,
 }
 
@@ -213,13 +213,13 @@ pub struct Child {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pipes {
     /// Standard input.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stdin: Option<PipeId>,
     /// Standard output.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stdout: Option<PipeId>,
     /// Standard error, if it has a pipe of its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stderr: Option<PipeId>,
 }
 
@@ -231,22 +231,22 @@ pub struct PipeId(pub u64);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Past {
     /// Consecutive failed starts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u32,
     /// Children made so far.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub spawns: u64,
     /// When a spawn was last tried.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub spawned: Option<Stamp>,
     /// When it last ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ended: Option<Stamp>,
     /// Why it could not be started or signalled, or ended badly, last.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub spawn_error: Option<String>,
     /// How it last ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub exit: Option<crate::process::Exit>,
 }
 
@@ -266,6 +266,11 @@ pub struct Manner {
     pub killmode: KillMode,
 }
 
+/// What a reader takes for granted is not written: most of a record says that nothing special is the case.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// How all programs were stopped before it was written down: the default of the key.
 fn whole_tree() -> KillMode {
     KillMode::Tree
@@ -275,17 +280,17 @@ fn whole_tree() -> KillMode {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Remains {
     /// Where their end is.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub leftovers: Leftovers,
     /// Process groups that have members.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub groups: Vec<i32>,
     /// Descendants outside of these groups.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub strays: Vec<i32>,
     /// Pipes of dead main processes that others may still write to, or that are not read to their end: of stdout and of
     /// stderr.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub outputs: [Vec<PipeId>; 2],
 }
 

@@ -100,6 +100,17 @@ fn flipped_bit_costs_one_line_and_what_follows_is_read() {
 }
 
 #[test]
+fn what_a_reader_takes_for_granted_is_not_written() {
+    let plain =
+        Record { child: None, past: Past::default(), logs: [None, None], ..record("a", Life::Stopped) };
+    let text = journal(&[process(plain.clone())]);
+    let rest = r#" {"process":{"group":"g","name":"a","settings":16045690984833335023,"wanted":true,"life":"stopped","manner":{"signal":15,"wait":10,"stop_group":false,"kill_group":true,"killmode":"group"}}}"#;
+    assert_eq!(String::from_utf8(text[8..].to_vec()).unwrap(), format!("{rest}\n"));
+    let snapshot = replay(&[journal(&[Line::Header(Cow::Owned(header()))]), text].concat()).unwrap();
+    assert_eq!(snapshot.records.into_values().collect::<Vec<_>>(), [plain]);
+}
+
+#[test]
 fn aliens_and_what_begins_in_an_unknown_way_are_refused_as_a_whole() {
     assert_eq!(replay(b"\x7fELF nonsense\n"), Err(Alien::NoJournal));
     assert_eq!(replay(&journal(&[process(record("a", Life::Running))])), Err(Alien::NoJournal));
