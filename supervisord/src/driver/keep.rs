@@ -43,6 +43,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// How long it may hold what is not needed any more, if there is nothing else to tell: mostly there is soon, and then one
 /// message does for both.
 const LAZY: Duration = Duration::from_millis(100);
+/// How long it may not know of a new child while others wait to be replaced: a message for each would cost as much as the
+/// replacement.
+const CROWDED: Duration = Duration::from_millis(2);
 /// How much may wait while many programs are started.
 const MANY_NEWS: usize = 32;
 /// Descriptors and bytes that one thing to be told takes at most; a socket's names are the longest.
@@ -68,8 +71,8 @@ pub(super) struct Keep {
     sockets: BTreeSet<SocketKey>,
     /// When to tell it again.
     retry_at: Option<Instant>,
-    /// When to tell it what to forget.
-    forget_at: Option<Instant>,
+    /// Since when there is something to tell, and when to tell it, if all of it can wait.
+    waits: Option<(Instant, Instant)>,
     /// No keeper is started before.
     not_before: Option<Instant>,
     /// Why there is none, if so.
@@ -100,6 +103,21 @@ enum News {
     Forget(Key),
     /// About programs that end with us.
     Ward(Line),
+}
+
+impl News {
+    /// How long it may wait for company.
+    fn patience(&self, is_crowded: bool) -> Duration {
+        match self {
+            Self::Forget(Key::Process(_) | Key::Pipe(_)) => LAZY,
+            Self::Child(..) if is_crowded => CROWDED,
+            Self::Child(..)
+            | Self::Pipe(_)
+            | Self::Socket(_)
+            | Self::Forget(Key::Socket(_))
+            | Self::Ward(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// One message.
@@ -183,7 +201,8 @@ impl Keep {
     /// When [`Driver::tell_keeper`] must next be called, if ever.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let of_start = self.not_before.filter(|_| self.is_ignorant && self.running.is_none());
-        self.retry_at.into_iter().chain(self.forget_at).chain(of_start).min()
+        let waits = self.waits.map(|(_, until)| until);
+        self.retry_at.into_iter().chain(waits).chain(of_start).min()
     }
 
     /// What clients should know about it.
@@ -199,15 +218,16 @@ impl Keep {
         )
     }
 
-    /// Whether there is nothing to tell but what can wait.
-    fn may_wait(&mut self, now: Moment) -> bool {
-        let can_wait = |news: &News| matches!(news, News::Forget(Key::Process(_) | Key::Pipe(_)));
-        let is_lazy = !self.news.is_empty() && self.predecessors.is_empty() && self.news.iter().all(can_wait);
-        if !is_lazy || self.news.len() >= MANY_NEWS {
-            self.forget_at = None;
+    /// Whether all that there is to tell can wait. `is_crowded` says that more programs are to be replaced at once.
+    fn may_wait(&mut self, is_crowded: bool, now: Moment) -> bool {
+        let patience = self.news.iter().map(|news| news.patience(is_crowded)).min().unwrap_or_default();
+        if patience.is_zero() || self.news.len() >= MANY_NEWS || !self.predecessors.is_empty() {
+            self.waits = None;
             return false;
         }
-        *self.forget_at.get_or_insert(now.mono + LAZY) > now.mono
+        let since = self.waits.map_or(now.mono, |(since, _)| since);
+        self.waits = Some((since, since + patience));
+        since + patience > now.mono
     }
 
     fn push(&mut self, news: News) {
@@ -283,10 +303,10 @@ impl Driver {
         self.note_ended_pipes();
         self.note_sockets();
         let is_retry = self.keep.retry_at.is_some_and(|at| at > now.mono);
-        if is_retry && self.keep.news.len() <= MOST_NEWS || self.keep.may_wait(now) {
+        if is_retry && self.keep.news.len() <= MOST_NEWS || self.keep.may_wait(self.more_exits, now) {
             return;
         }
-        (self.keep.retry_at, self.keep.forget_at) = (None, None);
+        (self.keep.retry_at, self.keep.waits) = (None, None);
         let has_news = self.keep.is_ignorant || !self.keep.news.is_empty();
         if has_news && self.keep.running.is_none() {
             self.start_keeper(now);
@@ -538,4 +558,42 @@ fn ward(config: &ProgramConfig, main: Identity) -> Ward {
     let stop = if config.stopasgroup { Reach::Group } else { Reach::Process };
     let (pid, start_time) = (Pid::from_raw(main.pid), main.start_time);
     Ward { pid, start_time, signal: config.stopsignal.0, stop, kill }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        config::{GroupConfig, GroupKind},
+        process::test_defaults,
+        supervisor::Supervisor,
+    };
+
+    fn id() -> ProcessId {
+        let processes = vec![Arc::new(test_defaults("x"))];
+        let group = GroupConfig { name: "x".to_owned(), priority: 1, kind: GroupKind::Program, processes };
+        Supervisor::new().add_group(Arc::new(group)).unwrap()[0]
+    }
+
+    #[test]
+    fn a_new_child_waits_for_others_only_among_a_crowd_and_not_for_long() {
+        let identity = Identity { pid: 7, start_time: 9 };
+        let mut keep = Keep::default();
+        let now = crate::clock::now();
+        assert!(!keep.may_wait(true, now), "there is nothing to tell");
+        keep.push(News::Forget(Key::Process(identity)));
+        assert!(keep.may_wait(false, now));
+        assert_eq!(keep.poll_timeout(), Some(now.mono + LAZY));
+        let later = now.after(CROWDED / 2);
+        keep.push(News::Child(id(), identity, None));
+        assert!(keep.may_wait(true, later));
+        assert_eq!(keep.poll_timeout(), Some(now.mono + CROWDED), "since the first of them");
+        assert!(!keep.may_wait(false, later), "nobody else is to be replaced");
+        assert!(keep.may_wait(true, later));
+        assert!(!keep.may_wait(true, later.after(CROWDED)));
+        keep.news.extend((0..MANY_NEWS).map(|_| News::Forget(Key::Process(identity))));
+        assert!(!keep.may_wait(true, later), "a message is full");
+    }
 }
