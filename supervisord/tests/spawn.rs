@@ -29,7 +29,7 @@ fn plan<'fd>(argv: &[&str], stdin: BorrowedFd<'fd>, stdout: BorrowedFd<'fd>) -> 
     SpawnPlan {
         executable: c(argv[0]),
         argv: argv.iter().map(|word| c(word)).collect(),
-        envp: vec![c("PATH=/usr/bin:/bin"), c("MARK=42")],
+        envp: vec![c"PATH=/usr/bin:/bin".into(), c"MARK=42".into()],
         directory: None,
         umask: None,
         open_files: None,

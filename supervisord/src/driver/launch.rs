@@ -1,7 +1,7 @@
 //! Makes a child from the settings of its program: command, descriptors, environment, identity.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::{File, OpenOptions},
     io,
     os::{
@@ -9,6 +9,7 @@ use std::{
         unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     },
     path::Path,
+    sync::Arc,
 };
 
 use super::command::{self, CommandError};
@@ -30,8 +31,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Launcher {
     spawner: Spawner,
-    /// The daemon's environment: each name, and `name=value`.
-    environment: Vec<(Vec<u8>, CString)>,
+    /// The daemon's environment: each name, and `name=value`, which all children share.
+    environment: Vec<(Vec<u8>, Arc<CStr>)>,
     path: Option<String>,
     server_url: Option<String>,
     /// The limit that the daemon had before it raised its own.
@@ -78,7 +79,7 @@ pub(super) struct Prepared {
     /// Its pipes.
     pub(super) pipes: Pipes,
     command: command::Command,
-    environment: Vec<CString>,
+    environment: Vec<Arc<CStr>>,
     directory: Option<CString>,
     identity: Option<Identity>,
     stdin: Option<InputPipe>,
@@ -165,7 +166,7 @@ impl Launcher {
     pub(super) fn new(spawner: Spawner, config: &Config) -> io::Result<Self> {
         let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             let text = [name.as_bytes(), b"=", value.as_bytes()].concat();
-            CString::new(text).ok().map(|text| (name.as_bytes().to_vec(), text))
+            CString::new(text).ok().map(|text| (name.as_bytes().to_vec(), text.into()))
         };
         // Strangers' descriptors must reach no program, also where the kernel cannot close a range of them.
         spawn::mark_inherited_cloexec()?;
@@ -346,7 +347,7 @@ impl Launcher {
     }
 
     /// The daemon's environment, then Supervisor's own variables, then those of the program; later ones win.
-    fn environment_for(&self, group: &str, config: &ProgramConfig) -> Result<Vec<CString>, LaunchError> {
+    fn environment_for(&self, group: &str, config: &ProgramConfig) -> Result<Vec<Arc<CStr>>, LaunchError> {
         let mut own: Vec<(&str, &str)> = vec![("SUPERVISOR_ENABLED", "1")];
         if let Some(url) = config.serverurl.as_deref().or(self.server_url.as_deref()) {
             own.push(("SUPERVISOR_SERVER_URL", url));
@@ -361,7 +362,8 @@ impl Launcher {
         let inherited =
             self.environment.iter().filter(|(name, _)| !is_own(name)).map(|(_, text)| Ok(text.clone()));
         let added = own.iter().map(|(name, value)| {
-            CString::new(format!("{name}={value}")).map_err(|_| LaunchError::Nul { what: "environment" })
+            let text = CString::new(format!("{name}={value}"));
+            text.map(Arc::from).map_err(|_| LaunchError::Nul { what: "environment" })
         });
         inherited.chain(added).collect()
     }

@@ -7,10 +7,11 @@
 
 #![allow(unsafe_code, reason = "clone, fork and mmap")]
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
@@ -53,7 +54,7 @@ pub struct SpawnPlan<'fd> {
     /// The arguments, the program's own name first.
     pub argv: Vec<CString>,
     /// The whole environment, each as `NAME=value`.
-    pub envp: Vec<CString>,
+    pub envp: Vec<Arc<CStr>>,
     /// Working directory; the daemon's if none.
     pub directory: Option<CString>,
     /// File mode creation mask; the daemon's if none.
@@ -219,8 +220,8 @@ impl Spawner {
     /// # Errors
     /// The step that failed; then no process is left, not even a zombie.
     pub fn spawn(&mut self, plan: &SpawnPlan<'_>) -> Result<Child, SpawnFailure> {
-        let argv = pointers(&plan.argv);
-        let envp = pointers(&plan.envp);
+        let argv = pointers(plan.argv.iter().map(CString::as_ref));
+        let envp = pointers(plan.envp.iter().map(Arc::as_ref));
         let mut task = task_of(plan, &argv, &envp);
         task.changed_signals = *self.changed_signals.get_or_insert_with(changed_signals);
         // A process that changes its user becomes undumpable, and that mark belongs to the memory, which is shared.
@@ -257,8 +258,8 @@ fn task_of(plan: &SpawnPlan<'_>, argv: &[*const c_char], envp: &[*const c_char])
 }
 
 /// The null-terminated array that `execve` takes.
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+    strings.map(CStr::as_ptr).chain([std::ptr::null()]).collect()
 }
 
 fn spawn_by_clone(stack: &Stack, task: &ChildTask) -> Result<Child, SpawnFailure> {
