@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks the daemon to do.
@@ -59,6 +60,8 @@ pub struct Signals {
     child: Signal,
     reopen: Signal,
     upgrade: Signal,
+    /// Whether SIGCHLD is kept waiting.
+    holds_child_exits: bool,
 }
 
 impl DaemonSignal {
@@ -92,7 +95,19 @@ impl Signals {
             child: signal(SignalKind::child())?,
             reopen: signal(SignalKind::user_defined2())?,
             upgrade: signal(SignalKind::user_defined1())?,
+            holds_child_exits: false,
         })
+    }
+
+    /// Keeps SIGCHLD waiting, or lets it come: for who knows that more children have ended, each one is no news, and costs
+    /// more than to reap its child. To be called by the thread of the daemon.
+    pub fn hold_child_exits(&mut self, hold: bool) {
+        if hold != self.holds_child_exits {
+            self.holds_child_exits = hold;
+            let set = SigSet::from(Number::SIGCHLD);
+            // Only a wrong number would be refused; and that a signal comes does no harm.
+            let _ = if hold { set.thread_block() } else { set.thread_unblock() };
+        }
     }
 
     /// A signal that has come and was not yet returned.
@@ -125,7 +140,7 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::signal::{Signal as Number, raise};
+    use nix::sys::signal::raise;
 
     use super::*;
 
@@ -154,6 +169,13 @@ mod tests {
         }
         raise(Number::SIGCHLD).unwrap();
         assert_eq!(signals.next().await, DaemonSignal::ChildExited);
+        signals.hold_child_exits(true);
+        raise(Number::SIGCHLD).unwrap();
+        let is_held = || SigSet::thread_get_mask().unwrap().contains(Number::SIGCHLD);
+        assert!(is_held());
+        signals.hold_child_exits(false);
+        assert!(!is_held());
+        assert_eq!(signals.next().await, DaemonSignal::ChildExited, "it has waited");
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Driver {
                 break;
             }
         }
+        self.signals.hold_child_exits(self.more_exits);
         for Ended { id, pid, .. } in &exits {
             if let Some(id) = id {
                 let killmode = self.supervisor.process(*id).map(|process| process.config().killmode);
