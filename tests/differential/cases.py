@@ -1,7 +1,8 @@
 """The configuration and the command lines that run.py compares.
 
-A step is ("ctl", words, stdin), ("raw", words) without `-c`, ("until", names, state), ("file", name, text that must
-appear), ("touch", name), ("configure", text) or ("ended",).
+A step is ("ctl", words, stdin), ("when", words, text): the same as soon as it says this, ("raw", words) without `-c`,
+("until", names, state), ("file", name, text that must appear), ("end", program that waits for that), ("touch", name),
+("configure", text) or ("ended",).
 """
 
 HEAD = """\
@@ -41,16 +42,18 @@ startretries=0
 [program:crash]
 command=/bin/false
 startretries=0
+startsecs=1000
 [program:retry]
 command=/bin/false
 startretries=1000000
+startsecs=1000
 autostart=false
 [program:once]
-command=/bin/sleep 0.3
+command=/bin/sh -c "read line < $DIR/once.end"
 startsecs=0
 autorestart=false
 [program:two]
-command=/bin/sh -c "sleep 0.3; exit 2"
+command=/bin/sh -c "read line < $DIR/two.end; exit 2"
 startsecs=0
 autorestart=false
 exitcodes=0,2
@@ -140,7 +143,7 @@ LINGERING = CONFIG + """\
 [program:lingering]
 command=/bin/sh -c "trap '' TERM; echo ready; while [ ! -e $DIR/enough ]; do sleep 0.05; done"
 startsecs=0
-stopwaitsecs=60
+stopwaitsecs=1000
 stdout_logfile=$DIR/lingering.log
 """
 
@@ -180,11 +183,22 @@ BEFORE = [
 STEADY = ["sleeper", "many:many_01", "many:many_02", "many:many_03", "duo:member_b", "talker", "merged", "silent",
           "echo", "stubborn", "with_hangup"]
 
+# The programs that exit when they are told to: one that does so by itself may have when its start is answered, or not.
+END_BOTH = [
+    ("until", ["once", "two"], "RUNNING"),
+    ("end", "once"),
+    ("end", "two"),
+    ("until", ["once", "two"], "EXITED"),
+]
+
 STEPS = [
     ("until", STEADY, "RUNNING"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
-    ("until", ["once", "two"], "EXITED"),
+    *END_BOTH,
     ("file", "hangup.log", "ready"),
+    ("when", ["tail", "talker"], "out 2\n"),
+    ("when", ["tail", "talker", "stderr"], "err 1\n"),
+    ("when", ["tail", "merged"], "out 1\nerr 1\n"),
     *ctl("status", "status all", "status sleeper", "status sleeper sleeper", "status many:*", "status many:",
          "status many:many_01", "status many_01", "status many", "status duo:*", "status duo:member_a",
          "status duo:nosuch", "status nosuch", "status nosuch:*", "status empty:*", "status sleeper nosuch manual",
@@ -202,6 +216,7 @@ STEPS = [
     ("until", ["crash"], "FATAL"),
     *ctl("start manual", "start manual", "status manual", "start alone:other", "start duo:*", "start duo:*",
          "start many:*", "start once", "start manual nosuch sleeper"),
+    ("end", "once"),
     ("until", ["once"], "EXITED"),
     *ctl("stop", "stop nosuch", "stop manual", "stop manual", "stop nosuch:*", "stop empty:*", "stop duo:*",
          "stop duo:*", "stop many:many_02", "status many:*", "stop missing", "stop once", "stop stubborn",
@@ -211,6 +226,9 @@ STEPS = [
          "restart empty:*", "restart unexecutable", "restart badquote", "restart :"),
     ("until", ["unexecutable"], "FATAL"),
     ("until", ["missing"], "FATAL"),
+    # It was started twice.
+    ("when", ["tail", "talker"], 2 * "out 1\nout 2\n"),
+    ("when", ["tail", "talker", "stderr"], 2 * "err 1\n"),
     *ctl("signal", "signal HUP", "signal HUP nosuch", "signal NONSENSE sleeper", "signal SIGCONT sleeper",
          "signal cont sleeper", "signal 18 sleeper", "signal CONT many:*", "signal CONT nosuch:*", "signal CONT crash",
          "signal CONT sleeper crash nosuch", "signal 9999 sleeper", "signal CONT duo:member_b",
@@ -250,8 +268,9 @@ STEPS = [
     ("raw", ["-s", "http://127.0.0.1:$PORT", "status"]),
     # A process that waits for its next try.
     *ctl("start retry"),
-    ("until", ["retry"], "BACKOFF"),
-    *ctl("status retry", "start retry", "stop retry", "status retry"),
+    # From time to time it is STARTING.
+    ("when", ["status", "retry"], "BACKOFF"),
+    *ctl("start retry", "stop retry", "status retry"),
     # Changes of the configuration.
     *ctl("reread", "reread x", "update", "update nosuch", "add", "add nosuch", "add sleeper", "remove", "remove nosuch",
          "remove sleeper", "remove crash", "status crash", "add crash"),
@@ -259,27 +278,30 @@ STEPS = [
     ("configure", BROKEN),
     *ctl("reread", "update", "status manual"),
     ("configure", CHANGED),
-    *ctl("reread", "reread", "avail", "update nosuch alone", "avail", "update", "update", "reread",
-         "status newcomer later merged alone:other"),
+    *ctl("reread", "reread", "avail", "update nosuch alone", "avail", "update", "update", "reread"),
+    ("until", ["newcomer"], "RUNNING"),
+    *ctl("status newcomer later merged alone:other"),
     ("configure", CONFIG),
     *ctl("update newcomer", "update all", "reread"),
     ("until", ["merged"], "RUNNING"),
     *ctl("stop all", "stop all", "start all"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
-    ("until", ["once", "two"], "EXITED"),
+    *END_BOTH,
     *ctl("stop retry"),
     *ctl("restart all"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
-    ("until", ["once", "two"], "EXITED"),
+    *END_BOTH,
     *ctl("stop retry", "shutdown x", "reload x", "reload"),
     ("until", STEADY, "RUNNING"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),
-    ("until", ["once", "two"], "EXITED"),
+    *END_BOTH,
     *ctl("status", "avail", "reread"),
     ("configure", BROKEN),
     *ctl("version", "pid nosuch"),
     ("configure", LINGERING),
-    *ctl("update", "add lingering", "remove lingering", "remove lingering sleeper nosuch", "add nosuch nosuch2"),
+    *ctl("update"),
+    ("until", ["lingering"], "RUNNING"),
+    *ctl("add lingering", "remove lingering", "remove lingering sleeper nosuch", "add nosuch nosuch2"),
     ("file", "lingering.log", "ready"),
     *ctl("", stdin="shutdown\ny\nversion\n"),
     # Everything is being stopped, and one program takes its time.

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 
-BOUND = 40  # seconds, the longest wait for anything
+BOUND = 120  # seconds, the longest wait for anything
 
 LISTENER = r"""
 import json, os, sys
@@ -83,7 +83,7 @@ startsecs=0
 command=sh -c 'exit 1'
 autostart=false
 startretries=1
-startsecs=3
+startsecs=1000
 [program:absent]
 command=/nowhere/at/all
 startretries=0
@@ -94,7 +94,7 @@ startsecs=0
 [group:team]
 programs=member
 [program:talk]
-command=sh -c 'echo out; sleep 0.3; echo err >&2; sleep 1000'
+command=sh -c 'echo out; read line < $DIR/talk.go; echo err >&2; sleep 1000'
 autostart=false
 startsecs=0
 stdout_events_enabled=true
@@ -182,7 +182,9 @@ STEPS = [
     (["start", "shot"], ("PROCESS_STATE_EXITED", "processname:shot ")),
     (["start", "bad"], ("PROCESS_STATE_FATAL", "processname:bad ")),
     (["start", "team:member"], ("PROCESS_STATE_RUNNING", "groupname:team ")),
-    (["start", "talk"], ("PROCESS_LOG_STDERR", "processname:talk ")),
+    (["start", "talk"], ("PROCESS_LOG_STDOUT", "processname:talk ")),
+    # What is written to both at once may be read in either order.
+    (["let-go", "talk.go"], ("PROCESS_LOG_STDERR", "processname:talk ")),
     (["start", "both"], ("PROCESS_LOG_STDOUT", "processname:both ")),
     (["start", "binary"], ("PROCESS_LOG_STDOUT", "processname:binary ")),
     (["start", "capture"], ("PROCESS_COMMUNICATION_STDOUT", "a pause")),
@@ -204,6 +206,9 @@ class Side:
         self.name, self.bin_dir, self.dir = name, os.path.abspath(bin_dir), tempfile.mkdtemp(prefix="sve-")
         pathlib.Path(self.dir, "listener.py").write_text(LISTENER)
         pathlib.Path(self.dir, "capture.sh").write_text(CAPTURE)
+        # Open on both ends, so that neither side of it ever waits for the other to open it.
+        os.mkfifo(os.path.join(self.dir, "talk.go"))
+        self.gate = os.open(os.path.join(self.dir, "talk.go"), os.O_RDWR | os.O_CLOEXEC)
         self.python = python
         self.configure("")
         with open(os.path.join(self.dir, "daemon.out"), "wb") as out:
@@ -241,6 +246,8 @@ class Side:
             if verb == "update-with":
                 self.configure(words[0])
                 self.ctl("update")
+            elif verb == "let-go":
+                os.write(self.gate, b"\n")
             else:
                 self.ctl(verb, *words)
             self.wait_for(*expected)
@@ -311,6 +318,7 @@ class Side:
             time.sleep(0.05)
 
     def end(self):
+        os.close(self.gate)
         if self.daemon.poll() is None:
             self.daemon.terminate()
             self.daemon.wait(BOUND)

@@ -19,7 +19,7 @@ MAINS = {"supervisorctl": supervisor.supervisorctl.main, "supervisord": supervis
 def become(request):
     """In the forked child: the standard descriptors, directory and arguments of the program."""
     os.setsid()
-    signal.alarm(30)
+    signal.alarm(120)
     os.chdir(request["directory"])
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         opened = os.open(request["files"][descriptor], flags)

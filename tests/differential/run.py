@@ -33,7 +33,7 @@ import cases
 import known
 import startup
 
-BOUND = 30  # seconds, the longest wait for anything
+BOUND = 120  # seconds, the longest wait for anything
 
 
 class Side:
@@ -46,6 +46,12 @@ class Side:
         self.port = free_port()
         self.over_inet = False
         self.daemon = None
+        # Open on both ends, so that neither side of it ever waits for the other to open it.
+        self.ends = {}
+        for name in ("once", "two"):
+            path = os.path.join(self.dir, f"{name}.end")
+            os.mkfifo(path)
+            self.ends[name] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self.environment = dict(os.environ, LANG="C.UTF-8", LC_ALL="C.UTF-8", PYTHONIOENCODING="utf-8", TZ="UTC")
         for program in ("supervisord", "supervisorctl"):
             if not os.access(self.program(program), os.X_OK):
@@ -108,6 +114,8 @@ class Side:
                 self.daemon.wait(BOUND)
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
+        for descriptor in self.ends.values():
+            os.close(descriptor)
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
@@ -193,11 +201,15 @@ def wait_for(what, condition):
 
 
 def on_both(sides, action):
-    """Runs action(side) for both at the same time; the results in order."""
+    """Runs action(side) for both at the same time; the results in order, None for one that was not to be had."""
     results = [None] * len(sides)
 
     def call(index):
-        results[index] = action(sides[index])
+        try:
+            results[index] = action(sides[index])
+        except SystemExit as why:
+            # A thread would say nothing.
+            print(why, file=sys.stderr)
 
     threads = [threading.Thread(target=call, args=(index,)) for index in range(len(sides))]
     for thread in threads:
@@ -205,6 +217,13 @@ def on_both(sides, action):
     for thread in threads:
         thread.join()
     return results
+
+
+def on_both_surely(sides, action):
+    """The same for what must succeed: ends everything if it does not."""
+    for done in on_both(sides, lambda side: [action(side)]):
+        if done is None:
+            sys.exit(1)
 
 
 class Table:
@@ -257,24 +276,29 @@ def perform(table, sides, step):
         title = "supervisorctl " + " ".join(words) + (f" < {stdin!r}" if stdin else "")
         results = on_both(sides, lambda side: side.ctl(words, stdin))
         table.compare(title, *(map(in_any_order, results) if is_bulk(words) else results))
+    elif kind == "when":
+        words, text = rest
+        table.compare("supervisorctl " + " ".join(words), *on_both(sides, lambda side: when(side, words, text)))
     elif kind == "raw":
         (words,) = rest
         title = "supervisorctl " + " ".join(words)
         table.compare(title, *on_both(sides, lambda side: side.run("supervisorctl", words)))
     elif kind == "until":
         names, state = rest
-        on_both(sides, lambda side: until_state(side, names, state))
+        on_both_surely(sides, lambda side: until_state(side, names, state))
     elif kind == "file":
         name, text = rest
-        on_both(sides, lambda side: wait_for(
+        on_both_surely(sides, lambda side: wait_for(
             f"{side.name}: {text!r} in {name}",
             lambda: text in pathlib.Path(side.dir, name).read_text(errors="replace")))
+    elif kind == "end":
+        on_both_surely(sides, lambda side: os.write(side.ends[rest[0]], b"\n"))
     elif kind == "touch":
-        on_both(sides, lambda side: pathlib.Path(side.dir, rest[0]).touch())
+        on_both_surely(sides, lambda side: pathlib.Path(side.dir, rest[0]).touch())
     elif kind == "configure":
-        on_both(sides, lambda side: side.configure(rest[0]))
+        on_both_surely(sides, lambda side: side.configure(rest[0]))
     elif kind == "ended":
-        on_both(sides, lambda side: side.daemon.wait(BOUND))
+        on_both_surely(sides, lambda side: side.daemon.wait(BOUND))
     else:
         raise ValueError(kind)
 
@@ -286,6 +310,19 @@ def is_bulk(words):
 
 def in_any_order(result):
     return "".join(sorted(result[0].splitlines(True))), *result[1:]
+
+
+def when(side, words, text):
+    """The result of a command line that says `text`, which it may not do at first."""
+    result = None
+
+    def says_so():
+        nonlocal result
+        result = side.ctl(words)
+        return text in result[0]
+
+    wait_for(f"{side.name}: {text!r} from {words}", says_so)
+    return result
 
 
 def until_state(side, names, state):
@@ -314,8 +351,8 @@ def main():
     try:
         for step in cases.BEFORE:
             perform(table, sides, step)
-        on_both(sides, lambda side: side.configure(cases.CONFIG))
-        on_both(sides, lambda side: side.start())
+        on_both_surely(sides, lambda side: side.configure(cases.CONFIG))
+        on_both_surely(sides, lambda side: side.start())
         for step in cases.STEPS:
             perform(table, sides, step)
         for title, action in startup.cases() if not options.client else ():

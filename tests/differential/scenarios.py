@@ -23,7 +23,7 @@ import tempfile
 import time
 import xmlrpc.client
 
-BOUND = 30  # seconds, the longest wait for anything
+BOUND = 120  # seconds, the longest wait for anything
 
 HEAD = """\
 [supervisord]
@@ -240,15 +240,20 @@ def process_monitor(side):
 
 def starts_without_waiting(side):
     """startProcess with wait=false, of what cannot be started too."""
+    os.mkfifo(side.path("brief.end"))
+    # Open on both ends, so that neither side of it ever waits for the other to open it.
+    brief_end = os.open(side.path("brief.end"), os.O_RDWR | os.O_CLOEXEC)
     side.configure("[program:missing]\ncommand=/nonexistent/x\nautostart=false\n"
                    "[program:plain]\ncommand=/etc/passwd\nautostart=false\n"
                    "[program:directory]\ncommand=/etc\nautostart=false\n"
                    "[program:quote]\ncommand=/bin/echo \"never\nautostart=false\n"
                    "[program:relative]\ncommand=./nothere\nautostart=false\n"
                    "[program:unknown]\ncommand=nosuchprogramatall\nautostart=false\n"
-                   "[program:slow]\ncommand=sleep 1000\nautostart=false\nstartsecs=2\n"
+                   "[program:slow]\ncommand=sleep 1000\nautostart=false\nstartsecs=1000\n"
+                   "[program:soon]\ncommand=sleep 1000\nautostart=false\nstartsecs=1\n"
                    "[program:quick]\ncommand=sleep 1000\nautostart=false\nstartsecs=0\n"
-                   "[program:brief]\ncommand=sh -c 'sleep 0.3; exit 3'\nautostart=false\nstartretries=0\n"
+                   "[program:brief]\ncommand=sh -c 'read line < $DIR/brief.end; exit 3'\nautostart=false\nstartretries=0\n"
+                   "startsecs=1000\n"
                    "[group:g]\nprograms=gone,there\n[program:gone]\ncommand=/nonexistent/x\nautostart=false\n"
                    "[program:there]\ncommand=sleep 1000\nautostart=false\nstartsecs=0\n")
     side.start()
@@ -260,7 +265,7 @@ def starts_without_waiting(side):
             result = sorted((row["group"], row["name"], row["status"], row["description"]) for row in result)
         seen.append((method, params, result))
 
-    names = ("missing", "plain", "directory", "quote", "relative", "unknown", "slow", "quick", "brief", "nosuch")
+    names = ("missing", "plain", "directory", "quote", "relative", "unknown", "slow", "soon", "quick", "brief", "nosuch")
     for name in names:
         call("startProcess", name, False)
     seen.append([side.state(name) for name in ("slow", "quick", "brief")])
@@ -268,13 +273,17 @@ def starts_without_waiting(side):
         call("startProcess", name, False)
     call("startProcessGroup", "g", False)
     call("startProcessGroup", "nosuch", False)
+    os.write(brief_end, b"\n")
     side.until_state("brief", "FATAL")
+    os.close(brief_end)
     seen.append({key: side.call("supervisor.getProcessInfo", "brief")[key]
                  for key in ("spawnerr", "exitstatus", "description", "pid")})
-    side.until_state("slow", "RUNNING")
-    for name in ("slow", "slow", "missing", "nosuch"):
+    side.until_state("soon", "RUNNING")
+    call("startProcess", "soon", False)
+    for name in ("slow", "slow", "soon", "soon", "missing", "nosuch"):
         call("stopProcess", name, False)
-    side.until_state("slow", "STOPPED")
+    for name in ("slow", "soon"):
+        side.until_state(name, "STOPPED")
     return seen
 
 
