@@ -88,9 +88,9 @@ fastcgi: release
 takeover: release
     "$SUPERVISOR_PYTHON" tests/takeover.py --bin-dir {{bin}}
 
-# 100 programs write while the daemon is killed, upgraded and updated 200 times: no pid changes, no line is lost
+# 100 programs write as fast as they are read while the daemon is killed, upgraded, updated 200 times: no pid changes, no line is lost
 torture: release
-    SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TORTURE=100:200 cargo test --locked -p supervisor-tests --test torture -- --nocapture
+    SUPERVISOR_TEST_BIN_DIR={{bin}} SUPERVISOR_TORTURE=100:200 cargo test --profile release-dev --locked -p supervisor-tests --test torture -- --nocapture
 
 # Daemons that are killed between any two things they do, on a simulated machine; SIMULATION_SEED runs one seed
 simulate SEEDS="100000":

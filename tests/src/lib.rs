@@ -355,8 +355,17 @@ impl Daemon {
     }
 
     /// Waits until `condition` yields something.
-    pub fn until_some<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-        let end = Instant::now() + BOUND;
+    pub fn until_some<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
+        Self::wait_for(BOUND, what, condition)
+    }
+
+    /// Waits until `condition` holds, for what takes long on a slow machine.
+    pub fn until_at_last(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        Self::wait_for(6 * BOUND, what, || condition().then_some(()));
+    }
+
+    fn wait_for<T>(bound: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let end = Instant::now() + bound;
         loop {
             if let Some(found) = condition() {
                 return found;

@@ -137,6 +137,13 @@ pub fn descriptors(pid: i32) -> Vec<PathBuf> {
     entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
+/// Bytes that `pid` has written to anything.
+pub fn written(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).expect("it lives");
+    let number = text.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok());
+    number.expect("a kernel that counts")
+}
+
 /// Whether the kernel tells how a process ended that another has reaped.
 pub fn kernel_tells_exits() -> bool {
     is_kernel((6, 15))

@@ -244,8 +244,8 @@ fn wild(seed: u64, number: usize, pause: u64) -> Result<(), Failure> {
     let mut pending = Vec::with_capacity(400 * line.len());
     let mut n = 0;
     while n < number {
-        let burst = usize::try_from(next(400))?.min(number - n);
         let is_one_write = next(2) == 0;
+        let burst = usize::try_from(next(if is_one_write { 400 } else { 60 }))?.min(number - n);
         for _ in 0..burst {
             n += 1;
             // Formatting each would take most of the time.
