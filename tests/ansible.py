@@ -51,7 +51,7 @@ files={dir}/conf.d/*.conf
 command=sleep 1000
 startsecs=0
 [program:listening]
-command=sh -c 'trap : USR1; while :; do sleep 0.1; done'
+command=sh -c 'trap : USR1; touch {dir}/listening.up; while :; do sleep 0.1; done'
 startsecs=0
 [program:web1]
 command=sleep 1000
@@ -66,9 +66,11 @@ programs=web1,web2
 BROKEN = """[program:fatal]
 command=sh -c 'exit 1'
 startretries=0
+startsecs=1000
 [program:backoff]
 command=sh -c 'exit 1'
 startretries=1000
+startsecs=1000
 """
 
 LATE = """[program:late]
@@ -99,6 +101,9 @@ def until(program, state):
 
 
 STEPS = [
+    until("lonely", "RUNNING"),
+    until("web:web2", "RUNNING"),
+    shell("until test -e DIR/listening.up; do sleep 0.05; done"),
     task(SAME, "lonely", "started"),
     task(CHANGED, "lonely", "stopped"),
     task(SAME, "lonely", "stopped"),
@@ -221,7 +226,7 @@ def playbook(directory, ctl, port):
             text = step["shell"].replace("DIR", str(directory))
             script = f"ctl() {{ {ctl} -c {directory}/supervisord.conf \"$@\"; }}\n{text}"
             # Some of these end in supervisorctl's exit status, which says nothing here.
-            command = {"argv": ["timeout", "60", "sh", "-c", script]}
+            command = {"argv": ["timeout", "300", "sh", "-c", script]}
             tasks.append({"ansible.builtin.command": command, "failed_when": False})
             continue
         parameters = dict(step["parameters"], supervisorctl_path=str(ctl))
@@ -259,21 +264,21 @@ def run(programs, supervisord, ctl, name):
         "LC_ALL": "C.UTF-8",
     }
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not (directory / "s.sock").exists():
             if time.monotonic() > deadline:
                 raise SystemExit(f"{name}: the daemon did not start")
             time.sleep(0.05)
         command = [programs / "ansible-playbook", "-i", "localhost,", directory / "play.yml"]
         with open(HOME / f"{name}.log", "w") as log:
-            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1200)
+            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=3600)
         if not (directory / "results").exists():
             raise SystemExit(f"{name}: the playbook did not come to its end:\n{(HOME / f'{name}.log').read_text()[-3000:]}")
         results = json.loads((directory / "results").read_text())
         return {int(number): said(result, directory, port, ctl) for number, result in results.items()}
     finally:
         daemon.terminate()
-        daemon.wait(60)
+        daemon.wait(120)
         shutil.rmtree(directory)
 
 

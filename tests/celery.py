@@ -17,7 +17,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / "target/celery"
-BOUND = 60  # seconds, the longest wait for anything
+BOUND = 300  # seconds, the longest wait for anything
 
 TASKS = """
 import os, pathlib, time

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+BOUND = 120  # seconds, the longest wait for anything
+
 CONFIG = """
 [supervisord]
 logfile={dir}/supervisord.log
@@ -47,7 +49,7 @@ def request(address, script):
     """The answer of the script as one FastCGI request, and its status. Source: the FastCGI specification, 1.0."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as connection:
-        connection.settimeout(20)
+        connection.settimeout(BOUND)
         connection.connect(address)
         params = {"SCRIPT_FILENAME": script, "REQUEST_METHOD": "GET", "REDIRECT_STATUS": "200", "QUERY_STRING": ""}
         body = b"".join(pair(*item) for item in params.items())
@@ -86,7 +88,7 @@ def run(binaries, kind):
             yield from check(binaries, path, address, script)
         finally:
             daemon.terminate()
-            daemon.wait(30)
+            daemon.wait(BOUND)
 
 
 def check(binaries, path, address, script):
@@ -96,7 +98,7 @@ def check(binaries, path, address, script):
         shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
         return [int(pid) for pid in shown if pid.isdigit() and pid != "0"]
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + BOUND
     while len(pids()) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     first = request(address, script)

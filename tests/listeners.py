@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-BOUND = 60  # seconds, the longest wait for anything
+BOUND = 300  # seconds, the longest wait for anything
 
 CONFIG = """
 [supervisord]
@@ -141,6 +141,7 @@ startsecs=0
 [program:bad]
 command=sh -c 'exit 1'
 startretries=0
+startsecs=1000
 """) as daemon:
             mail = daemon.wait_for("the mail", lambda: Smtp.mails and Smtp.mails[0])
             assert "Subject: Fatal start alert from supervisord" in mail, mail
@@ -162,7 +163,7 @@ command=%s -c "import time; x = b'x' * (100 << 20); time.sleep(1000)"
 command=sleep 1000
 """ % sys.executable) as daemon:
         first = daemon.wait_for("the program", lambda: daemon.pid("grower"))
-        small = daemon.pid("small")
+        small = daemon.wait_for("the small program", lambda: daemon.pid("small"))
         mail = daemon.wait_for("the mail", lambda: daemon.read("mail"))
         assert "grower" in mail and "RSS" in mail, mail
         daemon.wait_for("the restart", lambda: daemon.pid("grower") not in (0, first))

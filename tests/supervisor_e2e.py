@@ -29,9 +29,9 @@ HOME = ROOT / "target/supervisor-e2e"
 VERSION = "4.3.0"
 MODULE = "supervisor.tests.test_end_to_end"
 # Supervisor's own waits are of up to 60 s.
-TIME_LIMIT = 150
+TIME_LIMIT = 600
 # Seconds that programs have to end after SIGINT, which is how each test ends.
-PATIENCE = 20
+PATIENCE = 120
 MARK = "SUPERVISOR_E2E"
 # Tests whose configurations name the same socket; one lock lets them run one after the other.
 SHARING = {"test_issue_565", "test_issue_836"}

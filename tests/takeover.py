@@ -33,23 +33,29 @@ MARK = "SUPERVISOR_TAKEOVER_TEST"
 NOBODY = 65534
 PTRACE_TRACEME, PTRACE_SYSCALL = 0, 24  # as on every architecture of Linux
 
-# Writes numbered lines of 80 bytes in bursts, to each of its outputs in turn: `writer.py NAME PAUSE [stderr|both]`. With
-# `both` each output has numbers of its own.
+# Writes numbered lines of 80 bytes in bursts, to each of its outputs in turn: `writer.py NAME PAUSE [stderr|both|wild]`.
+# With `both` each output has numbers of its own, `wild` writes without a pause while a file `wild` is beside it, but not
+# more than 100 MB each time: however long that takes, its log keeps all of it.
 WRITER = r"""
 import os, random, sys, time
 name, pause, how = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 draw = random.Random(name)
 numbers = {1: 0, 2: 0}
+gate, left = os.path.join(os.path.dirname(sys.argv[0]), "wild"), 0
 while True:
-    out = draw.choice((1, 2)) if how != "stdout" else 1
+    out = draw.choice((1, 2)) if how in ("one", "both") else 1
     count = 1 if how == "one" else out
     burst = b""
     for _ in range(draw.randrange(1, 20)):
         numbers[count] += 1
         burst += b"%-79d\n" % numbers[count]
+    left -= len(burst)
     while burst:
         burst = burst[os.write(out, burst[:1600]):]
-    if pause:
+    is_wild = how == "wild" and os.path.exists(gate)
+    if not is_wild:
+        left = 100 << 20
+    if not is_wild or left <= 0:
         time.sleep(draw.random() * pause)
 """
 
@@ -148,7 +154,7 @@ command={python} {dir}/writer.py nowhere 0.1 both
 stdout_logfile=NONE
 stderr_logfile=NONE
 [program:wild]
-command={python} {dir}/writer.py wild%(process_num)02d {wild} stdout
+command={python} {dir}/writer.py wild%(process_num)02d 0.05 wild
 process_name=%(program_name)s%(process_num)02d
 numprocs=2
 stdout_logfile={dir}/%(program_name)s%(process_num)02d.log
@@ -246,8 +252,8 @@ class Client(threading.Thread):
 class Place:
     """A directory with a configuration, and everything that runs because of it."""
 
-    def __init__(self, options, wild="0.05", change=lambda text: text):
-        self.options, self.id = options, f"{os.getpid()}-{time.monotonic_ns()}"
+    def __init__(self, options, is_wild=False):
+        self.options, self.is_wild, self.id = options, is_wild, f"{os.getpid()}-{time.monotonic_ns()}"
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="svk-"))
         self.dir.chmod(0o755)
         for name, text in {"writer": WRITER, "worker": WORKER, "listener": LISTENER}.items():
@@ -256,11 +262,20 @@ class Place:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         other = pwd.getpwuid(NOBODY if os.getuid() == 0 else os.getuid()).pw_name
-        text = CONFIG.format(dir=self.dir, port=self.port, mark=MARK, id=self.id, wild=wild, other=other,
+        text = CONFIG.format(dir=self.dir, port=self.port, mark=MARK, id=self.id, other=other,
                              python=f"{interpreter()} -I -S")
         if os.getuid() != 0:
             text = text.replace("user=root\n", "")
-        self.write(change(text))
+        self.write(text)
+
+    @contextlib.contextmanager
+    def wildness(self):
+        """Meanwhile two programs write as fast as they are read, if this is such a place."""
+        gate = self.dir / "wild"
+        if self.is_wild:
+            gate.touch()
+        yield
+        gate.unlink(missing_ok=True)
 
     def write(self, text, name="supervisord.conf"):
         path = self.dir / name
@@ -471,18 +486,21 @@ def holds_lines(place, report, title):
 def rounds(options, report):
     """Supervisor is taken over, and then ours by ours; each time from the beginning."""
     for number in range(1, options.rounds + 1):
-        with Place(options, wild="0" if number % 5 == 0 else "0.05") as place:
+        with Place(options, is_wild=number % 5 == 0) as place:
             title = f"round {number}"
             place.start_supervisor()
             place.until_more(5)
-            take_over(place, report, title)
+            with place.wildness():
+                take_over(place, report, title)
             holds_lines(place, report, title)
             if number % 4 == 1:
-                crash(place, report, title)
+                with place.wildness():
+                    crash(place, report, title)
                 holds_lines(place, report, f"{title}, after a crash")
                 steer(place, report, title)
             if number % 4 == 2:
-                take_over(place, report, f"{title}, again")
+                with place.wildness():
+                    take_over(place, report, f"{title}, again")
                 holds_lines(place, report, f"{title}, again")
             done = place.ours("supervisorctl", "shutdown")
             report.check(f"{title}: shuts down", done.returncode == 0, done)

@@ -20,7 +20,9 @@ import time
 import urllib.error
 import urllib.request
 
-BOUND = 30
+BOUND = 120  # seconds, the longest wait for anything
+# What a browser says that has clicked nothing.
+NOT_CLICKED = ("no such element", "stale element reference", "element not interactable", "element click intercepted")
 KEYS = {"ENTER": "\ue007", "ESCAPE": "\ue00c", "TAB": "\ue004"}
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -34,15 +36,23 @@ def free_port():
         return probe.getsockname()[1]
 
 
+class DriverError(AssertionError):
+    """The browser refuses a command: also while it goes from one page to the next, or changes what was to be clicked."""
+
+
 def until(what, condition):
     """Waits until condition() is true and returns what it gave."""
     end = time.monotonic() + BOUND
     while True:
-        found = condition()
+        found = problem = None
+        try:
+            found = condition()
+        except DriverError as error:
+            problem = error
         if found:
             return found
         if time.monotonic() > end:
-            raise AssertionError(f"waited in vain for {what}")
+            raise AssertionError(f"waited in vain for {what}: {problem}")
         time.sleep(0.02)
 
 
@@ -73,10 +83,10 @@ class Browser:
         data = json.dumps(body or {}).encode() if method == "POST" else None
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with urllib.request.urlopen(request, timeout=2 * BOUND) as reply:
                 return json.load(reply)["value"]
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{method} {path}: {error.read().decode()[:500]}") from error
+            raise DriverError(f"{method} {path}: {error.read().decode()[:500]}") from error
 
     def go(self, url):
         self.send("POST", "/url", {"url": url})
@@ -85,8 +95,18 @@ class Browser:
         return self.send("POST", "/execute/sync", {"script": script, "args": list(args)})
 
     def click(self, selector):
-        found = self.send("POST", "/element", {"using": "css selector", "value": selector})
-        self.send("POST", f"/element/{next(iter(found.values()))}/click")
+        until(f"{selector} to be clicked", lambda: self.is_clicked(selector))
+
+    def is_clicked(self, selector):
+        """Clicks, unless there is nothing to click at this moment: a live page changes."""
+        try:
+            found = self.send("POST", "/element", {"using": "css selector", "value": selector})
+            self.send("POST", f"/element/{next(iter(found.values()))}/click")
+        except DriverError as error:
+            if not any(reason in str(error) for reason in NOT_CLICKED):
+                raise AssertionError(str(error)) from error
+            return False
+        return True
 
     def keys(self, *keys):
         actions = []
@@ -227,6 +247,7 @@ class Checks:
         until("the uptime to grow", lambda: self.browser.run(WHAT, "worker:worker_00") != first)
 
     def buttons_stop_and_start_without_leaving_the_page(self):
+        self.until_state("cron", "running")
         self.browser.click(".row[data-name='cron'] .stop")
         self.until_state("cron", "stopped")
         until("the message", lambda: "Process cron stopped" in self.browser.run("return message.textContent"))
@@ -251,7 +272,7 @@ class Checks:
         browser.keys("ENTER", "ESCAPE")
         first = browser.run("return document.activeElement.dataset.name")
         browser.keys("j")
-        assert browser.run("return document.activeElement.dataset.name") != first, "j moves the selection"
+        until("j to move the selection", lambda: browser.run("return document.activeElement.dataset.name") != first)
         browser.keys("?")
         until("the help", lambda: browser.run("return document.querySelector('dialog')?.open"))
         browser.keys("ESCAPE")
@@ -336,7 +357,7 @@ class Checks:
         self.daemon.upgrade()
         self.daemon.act("cron", "start")
         self.until_state("cron", "running")
-        assert browser.run("return document.getElementById('lost').hidden"), "it still says that the daemon is gone"
+        until("it no longer to say that the daemon is gone", lambda: browser.run("return document.getElementById('lost').hidden"))
         # What the page holds from the daemon before must not be needed any more.
         browser.click(".row[data-name='cron'] .stop")
         self.until_state("cron", "stopped")
