@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use serde_json::Value;
-use supervisor_tests::{Daemon, Signal, binary, is_root, kill, monotonic, set_mode};
+use supervisor_tests::{Daemon, Signal, binary, is_root, kill, monotonic, set_mode, until_quick};
 
 /// What the actor's `dump=$DIR/NAME` found.
 fn dump(daemon: &Daemon, name: &str) -> Value {
@@ -172,8 +172,10 @@ fn t48_the_cost_of_a_spawn_does_not_grow_with_minfds() {
         daemon.until_starts("starts", 16);
         monotonic() - before
     };
-    let (few, many) = (restarts(1024), restarts(1_000_000));
-    assert!(many < few * 3 + Duration::from_millis(500), "{many:?} with a million, {few:?} with a thousand");
+    until_quick("a million in comparison", Duration::from_millis(500), || {
+        let few = restarts(1024);
+        restarts(1_000_000).saturating_sub(few * 3)
+    });
 }
 
 #[test]

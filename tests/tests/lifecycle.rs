@@ -6,29 +6,44 @@
 
 use std::{fs, time::Duration};
 
-use supervisor_tests::{Daemon, Signal, kill, monotonic, observe, processes, set_mode};
+use supervisor_tests::{
+    Daemon, Signal, kill, monotonic, observe, processes, set_mode, until_idle, until_quick,
+};
 
 #[test]
 fn a_program_is_running_after_startsecs_and_not_before() {
-    let daemon = Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=1\n");
-    let start = daemon.until_starts("starts", 1)[0];
-    assert_eq!(daemon.state("x"), "STARTING");
-    daemon.until_log(
-        "success: x entered RUNNING state, process has stayed up for > than 1 seconds (startsecs)",
+    let success = "success: x entered RUNNING state, process has stayed up for > than 1 seconds (startsecs)";
+    let before = monotonic();
+    let daemon = Daemon::start(
+        "[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=1\n\
+         [program:y]\ncommand=$ACTOR sleep\nstartsecs=3600\n",
     );
-    let up = monotonic() - start.at;
-    assert!(up > Duration::from_millis(900) && up < Duration::from_millis(1900), "{up:?}");
+    let start = daemon.until_starts("starts", 1)[0];
+    daemon.until_log(success);
+    let up = monotonic() - before;
+    assert!(up > Duration::from_secs(1), "{up:?}");
+    assert_eq!(daemon.state("y"), "STARTING");
     let status = daemon.ctl("status x").stdout;
     assert!(status.starts_with(&format!(
         "x                                RUNNING   pid {}, uptime 0:00:0",
         start.pid
     )));
+    let mut seen = 1;
+    until_quick("a start with startsecs=1", Duration::from_millis(1900), || {
+        daemon.ctl("stop x");
+        let before = monotonic();
+        let _start = daemon.ctl_background(&["start", "x"], "start.out");
+        seen += 1;
+        daemon.until("another success", || daemon.log().matches(success).count() == seen);
+        monotonic() - before
+    });
 }
 
 #[test]
 fn an_exit_before_startsecs_is_a_failed_start_even_with_an_expected_status() {
-    let daemon =
-        Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts exit=0\nstartsecs=1\nstartretries=1\n");
+    let daemon = Daemon::start(
+        "[program:x]\ncommand=$ACTOR record=$DIR/starts exit=0\nstartsecs=3600\nstartretries=1\n",
+    );
     daemon.until_log("gave up: x entered FATAL state, too many start retries too quickly");
     let starts = daemon.starts("starts");
     assert_eq!(starts.len(), 2, "one start and one retry");
@@ -46,13 +61,17 @@ fn a_killed_program_is_replaced_at_once() {
     let daemon = Daemon::start(
         "[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\nstartsecs=0\nautorestart=unexpected\n",
     );
-    let first = daemon.until_starts("starts", 1)[0];
-    kill(first.pid, Signal::SIGKILL);
-    let at = monotonic();
-    let second = daemon.until_starts("starts", 2)[1];
-    assert!(second.at.saturating_sub(at) < Duration::from_millis(500), "{:?}", second.at.saturating_sub(at));
+    let mut last = daemon.until_starts("starts", 1)[0];
+    let mut number = 1;
+    until_quick("a replacement", Duration::from_millis(500), || {
+        kill(last.pid, Signal::SIGKILL);
+        let at = monotonic();
+        last = daemon.until_starts("starts", number + 1)[number];
+        number += 1;
+        last.at.saturating_sub(at)
+    });
     daemon.until_log("exited: x (terminated by SIGKILL; not expected)");
-    assert_eq!(daemon.process_pid("x"), second.pid);
+    assert_eq!(daemon.process_pid("x"), last.pid);
 }
 
 #[test]
@@ -97,9 +116,8 @@ autostart=false
     );
     daemon.until_starts("starts", 1);
     daemon.until_state("backoff", "BACKOFF");
-    let before = monotonic();
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert!(monotonic() - before < Duration::from_secs(3), "{:?}", monotonic() - before);
+    assert!(!daemon.log().contains("killing '"), "nothing had to be waited for: {}", daemon.log());
     daemon.until_no_programs();
     daemon.until_log("received SIGTERM indicating exit request");
 }
@@ -167,12 +185,14 @@ autorestart=true
     let runs = || daemon.read("runs").len();
     let lines = || daemon.log().lines().count();
     daemon.until("some restarts", || runs() > 20);
+    let before = monotonic();
     let (runs_before, lines_before) = (runs(), lines());
     observe(Duration::from_millis(500));
+    daemon.until("it to go on", || runs() > runs_before + 2);
     let (ran, logged) = (runs() - runs_before, lines() - lines_before);
-    assert!(ran > 2, "it goes on");
-    assert!(ran <= 55, "{ran} runs in half a second");
-    assert!(logged <= 100, "{logged} lines of log in half a second");
+    let tenths = (monotonic() - before).as_millis() as usize / 100 + 1;
+    assert!(ran <= 11 * tenths, "{ran} runs in {tenths} tenths of a second");
+    assert!(logged <= 20 * tenths, "{logged} lines of log in {tenths} tenths of a second");
     assert!(!daemon.log().contains("gave up"), "with startsecs=0 no start fails");
 }
 
@@ -193,14 +213,12 @@ autorestart=unexpected
 
 #[test]
 fn t29_the_first_spawn_follows_the_start_of_the_daemon_at_once() {
-    // The best of three, because the machine has other work; Supervisor needs more than a second.
-    let latency = (0..3).map(|_| {
+    // Supervisor needs more than a second.
+    until_quick("the first spawn", Duration::from_millis(300), || {
         let before = monotonic();
         let daemon = Daemon::start("[program:x]\ncommand=$ACTOR record=$DIR/starts sleep\n");
         daemon.until_starts("starts", 1)[0].at - before
     });
-    let best = latency.min().expect("three runs");
-    assert!(best < Duration::from_millis(300), "{best:?}");
 }
 
 #[test]
@@ -218,16 +236,14 @@ stderr_logfile=none
 ",
     );
     daemon.until("all to run", || daemon.log().matches("entered RUNNING state").count() == 1000);
-    let before = monotonic();
-    let status = daemon.ctl("status");
-    let took = monotonic() - before;
-    assert_eq!(status.stdout.matches("RUNNING").count(), 1000);
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    let pid = daemon.daemon_pid();
-    let (ticks, switches) = (processes::cpu_ticks(pid), processes::voluntary_switches(pid));
-    observe(Duration::from_millis(500));
-    assert!(processes::cpu_ticks(pid) - ticks <= 1, "an idle daemon uses the processor");
-    assert!(processes::voluntary_switches(pid) - switches <= 2, "an idle daemon wakes up");
+    until_quick("the status of a thousand", Duration::from_secs(1), || {
+        let before = monotonic();
+        let status = daemon.ctl("status");
+        let took = monotonic() - before;
+        assert_eq!(status.stdout.matches("RUNNING").count(), 1000);
+        took
+    });
+    until_idle(daemon.daemon_pid());
 }
 
 #[test]
@@ -266,13 +282,11 @@ startretries=0
 
 #[test]
 fn t54_a_fatal_program_can_be_started_and_already_started_means_that_it_runs() {
-    let daemon = Daemon::start(
-        "[program:x]
-command=$ACTOR count=$DIR/runs:1:1 record=$DIR/starts sleep
-startretries=0
-",
-    );
+    let daemon = Daemon::start("[program:x]\ncommand=$DIR/program\nstartretries=0\n");
     daemon.until_state("x", "FATAL");
+    let script = daemon.expand("#!/bin/sh\nexec $ACTOR record=$DIR/starts sleep\n");
+    fs::write(daemon.path("program"), script).expect("writing a program");
+    set_mode(&daemon.path("program"), 0o755);
     daemon.ctl("start x").is("x: started\n");
     daemon.ctl("start x").is("x: ERROR (already started)\n");
     let pid = daemon.starts("starts")[0].pid;
@@ -288,10 +302,17 @@ fn stop_waits_stopwaitsecs_then_kills() {
         "[program:x]\ncommand=$ACTOR ignore=TERM record=$DIR/starts sleep\nstartsecs=0\nstopwaitsecs=1\n",
     );
     daemon.until_starts("starts", 1);
-    let before = monotonic();
-    daemon.ctl("stop x").is("x: stopped\n");
-    let took = monotonic() - before;
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+    let mut number = 1;
+    until_quick("a stop with stopwaitsecs=1", Duration::from_secs(8), || {
+        let before = monotonic();
+        daemon.ctl("stop x").is("x: stopped\n");
+        let took = monotonic() - before;
+        assert!(took >= Duration::from_secs(1), "{took:?}");
+        daemon.ctl("start x").is("x: started\n");
+        number += 1;
+        daemon.until_starts("starts", number);
+        took
+    });
     assert!(daemon.log().contains("killing 'x' ("), "{}", daemon.log());
     assert!(daemon.log().contains("stopped: x (terminated by SIGKILL)"));
 }

@@ -1,9 +1,9 @@
 //! Output of programs: every byte, in order, once; rotation, reopening, full disks, closed descriptors.
 //! T-numbers are scenarios of the project's list of what users suffer from.
 
-use std::{fs, time::Duration};
+use std::fs;
 
-use supervisor_tests::{Daemon, Signal, is_root, kill, observe, processes};
+use supervisor_tests::{Daemon, Signal, is_root, kill, processes};
 
 /// What `lines=N` of the actor writes.
 fn lines(range: std::ops::RangeInclusive<usize>) -> String {
@@ -274,10 +274,7 @@ stdout_logfile=$DIR/x.log
     );
     daemon.until_starts("starts", 1);
     daemon.until_state("x", "RUNNING");
-    let pid = daemon.daemon_pid();
-    let before = processes::cpu_ticks(pid);
-    observe(Duration::from_millis(400));
-    assert!(processes::cpu_ticks(pid) - before <= 1, "a busy loop");
+    supervisor_tests::until_idle(daemon.daemon_pid());
     assert_eq!(daemon.read("x.log"), "before\n");
     daemon.ctl("stop x").is("x: stopped\n");
 }

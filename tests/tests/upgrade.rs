@@ -77,8 +77,14 @@ autorestart=false
     for _ in 0..3 {
         upgrade(&daemon);
     }
-    assert_eq!(names.map(|name| daemon.process_pid(name)), pids, "nothing was restarted");
-    assert_eq!(daemon.state("deaf"), "STOPPING");
+    let now = names.map(|name| daemon.process_pid(name));
+    let state = daemon.state("deaf");
+    // On a machine on which they take longer, its time may be over.
+    let is_due = supervisor_tests::monotonic() - asked > Duration::from_secs(9);
+    assert!(state == "STOPPING" || is_due && state == "STOPPED", "{state}");
+    let as_before =
+        pids.iter().zip(now).all(|(then, now)| *then == now || is_due && now == 0 && *then == pids[4]);
+    assert!(as_before, "nothing was restarted: {pids:?}, {now:?}");
     assert_eq!(stop.wait(), 0);
     let waited = supervisor_tests::monotonic() - asked;
     assert!(waited > Duration::from_secs(9), "killed too early: {waited:?}");

@@ -5,10 +5,9 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     thread,
-    time::Duration,
 };
 
-use supervisor_tests::{BOUND, Daemon, processes};
+use supervisor_tests::{BOUND, Daemon, Signal, kill, processes};
 
 const PROGRAM: &str = "[program:x]\ncommand=$ACTOR sleep\nstartsecs=0\n";
 
@@ -120,16 +119,21 @@ fn t56_answers_on_one_connection_come_in_the_order_of_the_requests() {
 
 #[test]
 fn a_start_that_waits_blocks_no_other_client() {
-    let daemon = Daemon::start("[program:slow]\ncommand=$ACTOR sleep\nstartsecs=2\nautostart=false\n");
+    let daemon = Daemon::start(
+        "[program:slow]\ncommand=$ACTOR sleep\nstartsecs=3600\nautostart=false\n\
+         [program:soon]\ncommand=$ACTOR sleep\nstartsecs=1\nautostart=false\n",
+    );
     let mut waiting = connect(&daemon);
     let name = "<param><value><string>slow</string></value></param>";
     waiting.write_all(call("supervisor.startProcess", name).as_bytes()).expect("sent");
     daemon.until_state("slow", "STARTING");
     let (_, body) = ask(&daemon, &call("supervisor.getProcessInfo", name));
     assert!(body.contains("STARTING"), "answered while the other waits: {body}");
-    waiting.set_read_timeout(Some(Duration::from_secs(20))).expect("a bound");
+    let (_, body) = ask(&daemon, &call("supervisor.startProcess", &name.replace("slow", "soon")));
+    assert!(body.contains("<boolean>1</boolean>"), "so is another that waits: {body}");
+    kill(daemon.process_pid("slow"), Signal::SIGKILL);
     let (_, body) = read_answer(&mut waiting).expect("an answer");
-    assert!(body.contains("<boolean>1</boolean>"), "{body}");
+    assert!(body.contains("<name>faultCode</name>"), "{body}");
 }
 
 #[test]
