@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Moment;
 
-/// Bytes beyond which a journal is written anew if it has at least doubled.
+/// Bytes beyond which a journal is written anew if it has also grown to [`GROWTH`] times what it was then.
 const COMPACT_AT: u64 = 256 << 10;
+/// See [`COMPACT_AT`]. When many of many programs crash again and again, half a record is written anew for each that is
+/// appended.
+pub const GROWTH: u64 = 3;
 /// Bytes that may be written between the decision to write all anew and the moment when that is done, and some more: a
 /// line is seldom longer than a kilobyte.
 const MARGIN: u64 = 32 << 10;
@@ -83,7 +86,7 @@ pub enum Outcome {
 
 /// Bytes for which there is to be space in a journal that had `base` bytes after it was last written anew.
 pub fn room_for(base: u64) -> u64 {
-    COMPACT_AT.max(2 * base) + 2 * MARGIN
+    COMPACT_AT.max(GROWTH * base) + 2 * MARGIN
 }
 
 impl Condition {
@@ -92,7 +95,7 @@ impl Condition {
         match self {
             Self::Unwritten => true,
             Self::Open { len, base, .. } => {
-                (*len > COMPACT_AT && *len > 2 * base) || self.is_about_to_be_full()
+                (*len > COMPACT_AT && *len > GROWTH * base) || self.is_about_to_be_full()
             }
             Self::Failing { retry_at, .. } => *retry_at <= now.mono,
         }

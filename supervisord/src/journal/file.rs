@@ -214,7 +214,8 @@ impl Journal {
     {
         let path = self.path();
         // It may be full of what is outdated; then space is set aside for more than is needed.
-        let room = condition::room_for(fs::metadata(&path).map_or(0, |metadata| metadata.len() / 2));
+        let base = fs::metadata(&path).map_or(0, |metadata| metadata.len() / condition::GROWTH);
+        let room = condition::room_for(base);
         let written = match self.write_new(lines(), Some(room)) {
             Err(error) if reserve::is_full(&error) => {
                 reserve::write_in_reserve(&path, |file| write_lines(file, lines()))
