@@ -22,8 +22,7 @@ fn description(daemon: &Daemon, name: &str) -> String {
 fn t25_each_of_a_chain_starts_when_the_one_before_it_is_up() {
     let chain = program("a", "startsecs=0\ndepends_on=b") + &pair(1, "");
     let daemon = Daemon::start(&format!("{chain}{}", program("b", "startsecs=1\ndepends_on=web")));
-    let starts = ["db", "web", "b", "a"].map(|name| daemon.until_starts(name, 1)[0].at);
-    assert!(starts.is_sorted(), "{starts:?}");
+    daemon.until_state("a", "RUNNING");
     let log = daemon.log();
     for (first, then) in [("db", "web"), ("web", "b"), ("b", "a")] {
         let up = log.find(&format!("success: {first} entered RUNNING"));
@@ -49,7 +48,7 @@ fn t24_dependents_of_what_is_given_up_say_so_and_come_up_with_it() {
     daemon.until_state("web", "FATAL");
     assert_eq!(description(&daemon, "web"), "db, on which it depends, is FATAL");
     daemon.until_log(
-        "held back: web entered FATAL state and starts when it can: db, on which it depends, is FATAL",
+        "held back: web entered FATAL state until it can be started: db, on which it depends, is FATAL",
     );
     daemon.ctl("start db").is("db: started\n");
     daemon.until_state("web", "RUNNING");
@@ -121,14 +120,14 @@ fn t26_a_start_by_hand_that_cannot_have_what_it_needs_says_why() {
     let reply = daemon.ctl("--format json start web");
     let result: serde_json::Value = serde_json::from_str(&reply.stdout).expect("JSON");
     assert_eq!(result[0]["result"], "DEPENDENCY_DOWN", "{result}");
-    daemon.ctl("stop web");
+    daemon.ctl("stop web").is("web: stopped\n");
     let db = program("db", "startsecs=0\nautostart=false");
     daemon.configure(&format!("{db}{}", program("web", "startsecs=0\nautostart=false\ndepends_on=db")));
     daemon.ctl("update");
     daemon.until_state("db", "RUNNING");
     assert_eq!(
         (daemon.state("web").as_str(), daemon.starts("web").len()),
-        ("FATAL", 0),
+        ("STOPPED", 0),
         "an operator has stopped it"
     );
 }
@@ -151,21 +150,76 @@ fn a_program_that_waits_goes_on_waiting_under_the_next_daemon() {
 
 #[test]
 fn a_program_that_is_held_back_still_comes_up_under_the_next_daemon() {
+    let db = "[program:db]\ncommand=/bin/false\nstartretries=0\n";
     for gap in Gap::ALL {
-        let mut daemon = Daemon::start_for_gap(&pair(600, ""));
-        daemon.until_state("web", "STARTING");
-        daemon.ctl("stop db").is("db: stopped\n");
+        let web = program("web", "startsecs=0\ndepends_on=db");
+        let mut daemon = Daemon::start_for_gap(&format!("{web}{db}"));
         daemon.until_state("web", "FATAL");
         daemon.pass(gap, |_| ());
-        daemon.until_state("web", "FATAL");
-        assert_eq!(description(&daemon, "web"), "db, on which it depends, is STOPPED", "{gap:?}");
-        assert_eq!(daemon.state("db"), "STOPPED", "{gap:?}: it was stopped");
-        daemon.configure(&pair(0, ""));
+        assert_eq!(daemon.state("web"), "FATAL", "{gap:?}");
+        assert_eq!(description(&daemon, "web"), "db, on which it depends, is FATAL", "{gap:?}");
+        daemon.configure(&format!("{web}{}", program("db", "startsecs=0")));
         daemon.ctl("update").is("db: stopped\ndb: updated process group\n");
-        daemon.ctl("start db").is("db: started\n");
         daemon.until_state("web", "RUNNING");
         assert_eq!(daemon.starts("web").len(), 1, "{gap:?}");
     }
+}
+
+#[test]
+fn what_was_stopped_while_it_waited_stays_stopped_under_the_next_daemon() {
+    for gap in Gap::ALL {
+        let mut daemon = Daemon::start_for_gap(&pair(600, ""));
+        daemon.until_state("web", "STARTING");
+        daemon.ctl("stop web").is("web: stopped\n");
+        daemon.pass(gap, |_| ());
+        daemon.pass(gap, |_| ());
+        daemon.configure(&(pair(0, "") + &program("app", "startsecs=0\ndepends_on=web")));
+        daemon.ctl("update");
+        daemon.until_state("db", "RUNNING");
+        daemon.until_state("app", "STARTING");
+        assert_eq!(description(&daemon, "app"), "waiting for web, which is STOPPED", "{gap:?}");
+        assert_eq!((daemon.state("web").as_str(), daemon.starts("web").len()), ("STOPPED", 0), "{gap:?}");
+    }
+}
+
+#[test]
+fn what_was_stopped_and_is_remembered_is_not_started_for_others() {
+    let config = format!(
+        "{}[supervisord]\nremember_stopped=true\n",
+        program("db", "startsecs=0") + &program("web", "startsecs=0\ndepends_on=db")
+    );
+    let mut daemon = Daemon::start(&config);
+    daemon.until_state("web", "RUNNING");
+    daemon.ctl("stop db").is("db: stopped\n");
+    assert!(daemon.terminate().success());
+    daemon.launch(&[]);
+    daemon.until_state("web", "STARTING");
+    assert_eq!(description(&daemon, "web"), "waiting for db, which is STOPPED");
+    assert_eq!(daemon.state("db"), "STOPPED");
+}
+
+#[test]
+fn stop_all_of_a_program_and_what_it_waits_for_leaves_both_stopped() {
+    let config = program("aweb", "startsecs=0\ndepends_on=zdb") + &program("zdb", "startsecs=600");
+    let daemon = Daemon::start(&config);
+    daemon.until_starts("zdb", 1);
+    daemon.until_state("aweb", "STARTING");
+    let reply = daemon.ctl("stop all");
+    assert_eq!(reply.status, 0, "{reply:?}");
+    assert_eq!((daemon.state("aweb").as_str(), daemon.state("zdb").as_str()), ("STOPPED", "STOPPED"));
+}
+
+#[test]
+fn a_changed_program_waits_for_what_is_added_with_the_change() {
+    let daemon = Daemon::start(&program("web", "startsecs=0"));
+    daemon.until_state("web", "RUNNING");
+    let web = "[program:web]\ncommand=$ACTOR print=x record=$DIR/web sleep\nstartsecs=0\ndepends_on=db\n";
+    daemon.configure(&format!("{web}{}", program("db", "startsecs=1")));
+    daemon.ctl("update").is("db: added process group\nweb: stopped\nweb: updated process group\n");
+    daemon.until("web to be spawned again", || daemon.log().matches("spawned: 'web'").count() == 2);
+    let log = daemon.log();
+    let (up, spawned) = (log.find("success: db entered RUNNING"), log.rfind("spawned: 'web'"));
+    assert!(up.is_some() && up < spawned, "{log}");
 }
 
 #[test]

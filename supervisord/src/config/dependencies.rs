@@ -71,8 +71,11 @@ impl<'a> Evaluation<'a> {
             depend.insert(&process.program, needed);
         }
         for circle in circles(&depend) {
-            let steps: Vec<String> =
+            let mut steps: Vec<String> =
                 circle.windows(2).map(|pair| format!("{} depends on {}", pair[0], pair[1])).collect();
+            if steps.len() > MOST_STEPS {
+                steps.splice(MOST_STEPS - 1..steps.len() - 1, ["…".to_owned()]);
+            }
             let problem = format!("none of these could ever be started: {}", steps.join(", "));
             self.dependency_error(circle[0], problem);
         }
@@ -197,8 +200,8 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Ways from a program back to itself, which is first and last in them: one for each program that closes one when all are
-/// gone through in order.
+/// Ways from a program back to itself, which is first and last in them: the first few that are met when all programs are
+/// gone through in order, at least one if there are any.
 fn circles<'a>(depend: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str>> {
     let none = BTreeSet::new();
     let mut circles = Vec::new();
@@ -216,6 +219,9 @@ fn circles<'a>(depend: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str
             };
             if let Some(at) = way.iter().position(|known| *known == next) {
                 circles.push(way[at..].iter().copied().chain([next]).collect());
+                if circles.len() == MOST_CIRCLES {
+                    return circles;
+                }
             } else if !finished.contains(next) {
                 way.push(next);
                 ahead.push(depend.get(next).unwrap_or(&none).iter());
@@ -224,6 +230,12 @@ fn circles<'a>(depend: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<Vec<&'a str
     }
     circles
 }
+
+/// Circles that are reported: the others will be when these are gone.
+const MOST_CIRCLES: usize = 10;
+
+/// Steps of a circle that are reported.
+const MOST_STEPS: usize = 20;
 
 const FORMS: &str = "names of programs, of groups (\"g\" or \"g:*\") or of processes in groups (\"g:x\"), separated by commas";
 

@@ -410,6 +410,17 @@ pub enum Dependency {
     },
 }
 
+impl fmt::Display for Dependency {
+    /// As it is written in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(name) => f.write_str(name),
+            Self::Group(group) => write!(f, "{group}:*"),
+            Self::Process { group, name } => write!(f, "{group}:{name}"),
+        }
+    }
+}
+
 /// Where one output stream goes and what else is done with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputConfig {

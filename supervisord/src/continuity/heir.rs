@@ -105,10 +105,9 @@ fn outlives_an_end(record: &mut Record, remember_stopped: bool, supervisor: &Sup
     record.child = None;
     record.intent = None;
     record.remains = Remains::default();
-    // One that could never be started was stopped all the same.
-    let spawns = record.past.spawns.max(u64::from(record.past.spawned.is_some()));
-    record.past = Past { spawns, ..Past::default() };
-    is_known && spawns > 0
+    // One that never ran was stopped all the same.
+    record.past = Past { spawns: record.past.spawns, stopped: true, ..Past::default() };
+    is_known
 }
 
 /// Records of spawns that nobody lived to see the end of, and the pipes by which the child is found.

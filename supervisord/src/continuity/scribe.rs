@@ -12,7 +12,7 @@ use std::{
 use crate::{
     clock::Timeline,
     config::diff,
-    journal::record::{Child, Life, Manner, PipeId, Pipes, Record, Remains},
+    journal::record::{Child, Manner, PipeId, Pipes, Record, Remains},
     process::Effect,
     supervisor::{Mode, ProcessId, Supervisor},
 };
@@ -135,8 +135,8 @@ pub struct Belongings {
     pub outputs: [Vec<PipeId>; 2],
 }
 
-/// All that is to be remembered of a process. Nothing of one that was never started nor meant to be: the next daemon
-/// treats it like a new one, which starts by itself if its settings say so.
+/// All that is to be remembered of a process. Nothing of one that was never started nor meant to be, nor kept from it: the
+/// next daemon treats it like a new one, which starts by itself if its settings say so.
 pub fn record_of(
     supervisor: &Supervisor,
     id: ProcessId,
@@ -146,8 +146,7 @@ pub fn record_of(
     let process = supervisor.process(id)?;
     let (group, name) = supervisor.names(id)?;
     let memory = process.memory(timeline);
-    let is_new = memory.life == Life::Stopped && memory.past.spawned.is_none() && memory.past.spawns == 0;
-    if is_new && !memory.wanted {
+    if process.is_untouched() && !memory.wanted {
         return None;
     }
     let config = process.config();

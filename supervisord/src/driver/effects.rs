@@ -18,7 +18,7 @@ use crate::{
     journal::{file::Journal, record::Child},
     os::{pipe::OnDaemonDeath, signal, watch},
     output::OpenError,
-    process::{Effect, Note, Pid, ProcessState},
+    process::{Effect, Note, Pid, Process, ProcessState},
     request::{Channel, Reason},
     supervisor::ProcessId,
 };
@@ -76,7 +76,26 @@ impl Driver {
                 self.raise_change(id, &effect, now);
                 self.publish(id, to, now);
             }
+            Effect::Waits => self.publish_wait(id, now),
             Effect::Note(note) => self.say(id, &note, now),
+        }
+    }
+
+    /// Tells watchers what a process waits for, and whoever waits for its start that this may take for ever.
+    fn publish_wait(&mut self, id: ProcessId, now: Moment) {
+        self.generation.send_modify(|generation| *generation += 1);
+        let generation = *self.generation.borrow();
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.changed = generation;
+        }
+        let Some(process) = self.supervisor.process(id).filter(|process| process.is_stalled()) else {
+            return;
+        };
+        let why = format!("waiting for {}", process.waits_for().unwrap_or_default());
+        for operation in self.operations.handle_stalled(id) {
+            let result = self.result_with(id, Reason::DependencyDown, why.clone());
+            self.operations.report(operation, result);
+            self.finish_operation(operation, now);
         }
     }
 
@@ -206,7 +225,7 @@ impl Driver {
                 unit.advice.clear();
             }
         }
-        let lacks_dependency = self.process_is(id, crate::process::Process::is_held_back);
+        let lacks_dependency = self.process_is(id, Process::is_held_back);
         for (operation, reason) in self.operations.handle_state(id, to) {
             let reason = if lacks_dependency { Reason::DependencyDown } else { reason };
             let result = self.result_of(id, reason);

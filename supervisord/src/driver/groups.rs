@@ -19,9 +19,7 @@ use super::{
 use crate::{
     clock::Moment,
     config::{
-        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, Reload,
-        dependencies::groups_in_order,
-        diff,
+        Config, GroupConfig, LogTarget, OutputConfig, ProgramConfig, Reload, diff,
         load::{self, Loaded},
     },
     crit,
@@ -285,7 +283,7 @@ impl Driver {
 
     /// Forgets an active group and its logs.
     pub(super) fn remove_group(&mut self, name: &str, now: Moment) -> Result<(), Refusal> {
-        let ids = self.supervisor.remove_group(name).map_err(|denied| refusal(name, denied))?;
+        let ids = self.supervisor.remove_group(name, now).map_err(|denied| refusal(name, denied))?;
         for id in ids {
             self.forget_unit(id);
         }
@@ -300,11 +298,10 @@ impl Driver {
         &mut self,
         groups: Vec<String>,
     ) -> Result<mpsc::Receiver<UpdateStep>, Refusal> {
-        let mut changes = self.reread()?;
-        changes.added = groups_in_order(&self.available.groups, &changes.added);
+        let changes = self.reread()?;
         let active = self.supervisor.groups().iter().filter(|group| !group.processes().is_empty());
         let active = active.map(|group| group.config().name.clone()).collect();
-        let plan = update::plan(&changes, active, &groups);
+        let plan = update::plan(&changes, active, &groups).in_order(&self.available.groups);
         let (steps, receiver) = mpsc::channel(plan.step_count().max(1));
         let asker = update::Asker { driver: self.handle.clone(), life: self.lives.subscribe() };
         self.jobs.spawn(update::run(asker, plan, steps));

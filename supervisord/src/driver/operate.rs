@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    process::{Denied, ProcessState},
+    process::{Denied, Process, ProcessState},
     request::{Answer, Operate, Phase, ProcessResult, Reason, Verb},
     supervisor::{ProcessId, Selection, select},
 };
@@ -113,11 +113,7 @@ impl Driver {
         targets
     }
 
-    pub(super) fn process_is(
-        &self,
-        id: ProcessId,
-        question: impl FnOnce(&crate::process::Process) -> bool,
-    ) -> bool {
+    pub(super) fn process_is(&self, id: ProcessId, question: impl FnOnce(&Process) -> bool) -> bool {
         self.supervisor.process(id).is_some_and(question)
     }
 
@@ -135,6 +131,11 @@ impl Driver {
         let Some(process) = self.supervisor.process(id) else { return };
         if let Err(error) = self.launcher.check(process.config()) {
             let result = self.result_with(id, error.reason(), error.to_string());
+            if self.process_is(id, |process| process.state() == ProcessState::Stopped && process.is_wanted())
+            {
+                // The second half of a restart: as after a stop, nobody is to wait for it.
+                let _ = self.supervisor.stop(id, now);
+            }
             return self.operations.report(operation, result);
         }
         if wait {
@@ -145,10 +146,18 @@ impl Driver {
             Ok(()) => {
                 self.perform_effects(now);
                 // What is known at once is said also to who does not wait, as by Supervisor.
-                let has_failed = |process: &crate::process::Process| {
+                let has_failed = |process: &Process| {
                     matches!(process.state(), ProcessState::Backoff | ProcessState::Fatal)
                 };
-                let reason = if self.process_is(id, has_failed) { Reason::SpawnError } else { Reason::Ok };
+                let reason = if self.process_is(id, Process::is_stalled) {
+                    Reason::DependencyDown
+                } else if !self.process_is(id, has_failed) {
+                    Reason::Ok
+                } else if self.process_is(id, Process::is_held_back) {
+                    Reason::DependencyDown
+                } else {
+                    Reason::SpawnError
+                };
                 let result = self.result_of(id, reason);
                 self.operations.report(operation, result);
             }
@@ -174,7 +183,7 @@ impl Driver {
             let asked = match aim {
                 Aim::Stop | Aim::StopLater => self.supervisor.stop(id, now),
                 Aim::Restart => self.supervisor.stop_for_start(id, now),
-                Aim::Update if self.process_is(id, crate::process::Process::is_to_run) => {
+                Aim::Update if self.process_is(id, Process::is_to_run) => {
                     self.supervisor.stop_for_start(id, now)
                 }
                 Aim::Update => self.supervisor.stop(id, now),
@@ -246,14 +255,10 @@ impl Driver {
             Err(Denied::NotRunning) => Reason::NotRunning,
             Err(Denied::Halted) => Reason::ShuttingDown,
             Err(Denied::Unknown) => Reason::Failed,
-            Err(Denied::DependencyDown) => Reason::DependencyDown,
         };
         let result = match outcome {
             Ok(()) => self.result_of(id, reason),
-            Err(Denied::DependencyDown) => {
-                let lacking = self.supervisor.lacking(id).unwrap_or_default();
-                self.result_with(id, reason, lacking)
-            }
+
             Err(denied) => self.result_with(id, reason, denied.to_string()),
         };
         self.operations.report(operation, result);

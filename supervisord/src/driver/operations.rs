@@ -140,6 +140,23 @@ impl Operations {
         ended
     }
 
+    /// Records that the start of `process` waits for what will not happen by itself: the operations that have waited for
+    /// it.
+    pub(super) fn handle_stalled(&mut self, process: ProcessId) -> Vec<OperationId> {
+        let Some(waiting) = self.waiting.get_mut(&process) else { return Vec::new() };
+        let ended: Vec<OperationId> =
+            waiting.extract_if(.., |(_, goal)| *goal == Goal::Started).map(|(id, _)| id).collect();
+        if waiting.is_empty() {
+            self.waiting.remove(&process);
+        }
+        for id in &ended {
+            if let Some(operation) = self.under_way.get_mut(id) {
+                operation.pending -= 1;
+            }
+        }
+        ended
+    }
+
     /// Ends the operation if it waits for nothing any more; for the stop of a restart, what is to be started now,
     /// to be followed by `release`.
     pub(super) fn finish(&mut self, id: OperationId) -> Option<Vec<ProcessId>> {

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::request::{Answer, Changes, Handle, ProcessUpdate, Reason, Refusal, Request, Step, UpdateStep};
+use crate::{
+    config::{GroupConfig, dependencies::groups_in_order},
+    request::{Answer, Changes, Handle, ProcessUpdate, Reason, Refusal, Request, Step, UpdateStep},
+};
 
 /// How often it is tried to get a group out of the way of its new configuration while others start its processes.
 const ATTEMPTS: u32 = 5;
@@ -17,6 +20,8 @@ const ATTEMPTS: u32 = 5;
 pub(super) struct Plan {
     unknown: Vec<String>,
     removed: Vec<String>,
+    /// New groups that changed ones depend on.
+    needed: Vec<String>,
     changed: Vec<String>,
     added: Vec<String>,
 }
@@ -29,7 +34,20 @@ impl Plan {
 
     /// The number of steps that will be reported at most.
     pub(super) fn step_count(&self) -> usize {
-        self.unknown.len() + 2 * self.removed.len() + 2 * self.changed.len() + self.added.len()
+        self.unknown.len()
+            + 2 * (self.removed.len() + self.changed.len())
+            + self.needed.len()
+            + self.added.len()
+    }
+
+    /// Puts before each changed or new group those new ones that it depends on.
+    pub(super) fn in_order(mut self, groups: &[GroupConfig]) -> Self {
+        let names: Vec<String> = self.changed.iter().chain(&self.added).cloned().collect();
+        let mut ordered = groups_in_order(groups, &names);
+        let end = ordered.iter().rposition(|name| self.changed.contains(name)).map_or(0, |last| last + 1);
+        self.added = ordered.split_off(end);
+        self.needed = ordered.iter().filter(|name| !self.changed.contains(name)).cloned().collect();
+        self
     }
 }
 
@@ -40,6 +58,7 @@ pub(super) fn plan(changes: &Changes, active: BTreeSet<String>, names: &[String]
         return Plan {
             unknown: Vec::new(),
             removed: changes.removed.clone(),
+            needed: Vec::new(),
             changed: changes.changed.clone(),
             added: changes.added.clone(),
         };
@@ -52,6 +71,7 @@ pub(super) fn plan(changes: &Changes, active: BTreeSet<String>, names: &[String]
     Plan {
         unknown,
         removed: chosen(&changes.removed),
+        needed: Vec::new(),
         changed: chosen(&changes.changed),
         added: chosen(&changes.added),
     }
@@ -90,6 +110,11 @@ pub(super) async fn run(driver: Asker, plan: Plan, steps: mpsc::Sender<UpdateSte
             report(group, Step::Stopped, Vec::new());
         }
         report(group, if removed { Step::Removed } else { Step::HasProblems }, Vec::new());
+    }
+    for group in &plan.needed {
+        if add(&driver, group).await.is_ok() {
+            report(group, Step::Added, Vec::new());
+        }
     }
     for group in &plan.changed {
         match replace(&driver, group, || report(group, Step::Stopped, Vec::new())).await {

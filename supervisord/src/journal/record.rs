@@ -248,6 +248,16 @@ pub struct Past {
     /// How it last ended.
     #[serde(default, skip_serializing_if = "is_default")]
     pub exit: Option<crate::process::Exit>,
+    /// Whether it starts as soon as what it depends on is up.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held_back: bool,
+    /// Whether an operator has stopped it, and not started it since.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stopped: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How a process is stopped.

@@ -26,7 +26,9 @@ pub fn description(process: &Process, now: Moment, zone: &TimeZone) -> String {
             (Some(at), None) => date(at, zone),
             (None, _) => "Not started".to_owned(),
         },
-        ProcessState::Starting => process.waits_for().unwrap_or_default().to_owned(),
+        ProcessState::Starting => {
+            process.waits_for().map_or_else(String::new, |what| format!("waiting for {what}"))
+        }
         ProcessState::Stopping | ProcessState::Unknown => String::new(),
     }
 }

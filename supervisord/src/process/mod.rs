@@ -26,6 +26,7 @@ use std::{
 };
 
 pub use dependencies::Dependencies;
+use dependencies::Hold;
 pub use exit::Exit;
 use leftovers::Leftovers;
 pub use nix::unistd::Pid;
@@ -80,6 +81,8 @@ pub enum Effect {
         /// Whether the last exit was expected.
         expected: bool,
     },
+    /// Publish what it waits for before it is started, and whether that will not come up by itself.
+    Waits,
     /// Log this.
     Note(Note),
 }
@@ -102,9 +105,6 @@ pub enum Denied {
     /// It could not be signalled, so nothing is known of it.
     #[error("is in an unknown state")]
     Unknown,
-    /// A process that it depends on is not up, and will not come up by itself.
-    #[error("a process that it depends on is not up")]
-    DependencyDown,
 }
 
 /// Where a process is in its life. Each state carries only what it needs.
@@ -164,8 +164,10 @@ pub struct Process {
     wanted: bool,
     /// The stop that is under way is for the sake of a start.
     starts_again: bool,
-    /// It is FATAL for want of a program that it depends on.
-    lacks_dependency: bool,
+    /// An operator has stopped it, even if it had not run.
+    stopped_by_hand: bool,
+    /// What it waits for, if it does.
+    hold: Hold,
     failures: u32,
     spawned_at: Option<Moment>,
     ended_at: Option<Moment>,
@@ -186,7 +188,8 @@ impl Process {
             halted: false,
             wanted: false,
             starts_again: false,
-            lacks_dependency: false,
+            stopped_by_hand: false,
+            hold: Hold::default(),
             failures: 0,
             spawned_at: None,
             ended_at: None,
@@ -223,6 +226,7 @@ impl Process {
             State::Unknown { .. } => Err(Denied::Unknown),
             State::Stopped | State::Exited { .. } | State::Fatal => {
                 self.wanted = true;
+                self.stopped_by_hand = false;
                 self.failures = 0;
                 self.begin_start(now);
                 Ok(())
@@ -239,6 +243,7 @@ impl Process {
         if !self.halted {
             self.wanted = false;
             self.starts_again = false;
+            self.stopped_by_hand = true;
         }
         self.stop_for(now)
     }
@@ -261,11 +266,10 @@ impl Process {
                 self.note(Note::StoppedWaiting);
                 self.rest_after_stop(now);
             }
-            State::Waiting => {
-                self.spawn_error = None;
+            State::Exited { restart_at: Some(_) } | State::Waiting | State::Spawning => {
                 self.rest_after_stop(now);
             }
-            State::Exited { restart_at: Some(_) } | State::Spawning => self.rest_after_stop(now),
+            State::Fatal if self.hold.has_failed => self.rest_after_stop(now),
             State::Stopped | State::Exited { .. } | State::Fatal if self.leftovers != Leftovers::None => {
                 self.rest_after_stop(now);
             }
@@ -295,11 +299,7 @@ impl Process {
         match self.state {
             State::Backoff { .. } => self.enter(State::Fatal),
             State::Exited { restart_at: Some(_) } => self.state = State::Exited { restart_at: None },
-            State::Waiting => {
-                self.spawn_error = None;
-                self.enter(State::Stopped);
-            }
-            State::Spawning => self.enter(State::Stopped),
+            State::Waiting | State::Spawning => self.enter(State::Stopped),
             State::Stopped
             | State::Starting { .. }
             | State::Running { .. }
@@ -437,7 +437,7 @@ impl Process {
 /// Steps.
 impl Process {
     fn begin_start(&mut self, now: Moment) {
-        self.lacks_dependency = false;
+        self.stop_waiting();
         self.enter(State::Spawning);
         match self.leftovers {
             Leftovers::None => self.request_spawn(now),
@@ -512,6 +512,7 @@ impl Process {
     /// A stop found no child.
     fn rest_after_stop(&mut self, now: Moment) {
         self.failures = 0;
+        self.stop_waiting();
         if self.leftovers == Leftovers::None {
             self.enter_stopped(now);
         } else {

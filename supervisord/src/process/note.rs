@@ -115,7 +115,7 @@ impl fmt::Display for Line<'_> {
             Note::NeededBy(other) => write!(f, "{name} is started too, because {other} depends on it"),
             Note::Waiting(what) => write!(f, "{name} starts later: waiting for {what}"),
             Note::HeldBack(problem) => {
-                write!(f, "held back: {name} entered FATAL state and starts when it can: {problem}")
+                write!(f, "held back: {name} entered FATAL state until it can be started: {problem}")
             }
             Note::GaveUp => {
                 write!(f, "gave up: {name} entered FATAL state, too many start retries too quickly")

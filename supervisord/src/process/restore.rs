@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Dependencies, Pid, Process, State, leftovers::Leftovers, settings::restarts_after};
+use super::{Dependencies, Hold, Pid, Process, State, leftovers::Leftovers, settings::restarts_after};
 use crate::{
     clock::{Moment, Timeline},
     config::ProgramConfig,
@@ -48,7 +48,6 @@ impl Process {
         let life = match self.state {
             // It is wanted: the next daemon looks anew at what it waits for.
             State::Stopped | State::Waiting => Life::Stopped,
-            State::Fatal if self.is_held_back() => Life::Stopped,
             State::Spawning => Life::Spawning,
             State::Starting { up_at, .. } => Life::Starting(due(up_at)),
             State::Running { .. } => Life::Running,
@@ -71,6 +70,8 @@ impl Process {
                 ended: self.ended_at.map(stamp),
                 spawn_error: self.spawn_error.clone(),
                 exit: self.exit,
+                held_back: self.is_held_back(),
+                stopped: self.stopped_by_hand,
             },
             leftovers: match self.leftovers {
                 Leftovers::None => record::Leftovers::None,
@@ -93,6 +94,7 @@ impl Process {
     pub fn restored(config: Arc<ProgramConfig>, memory: &Memory, timeline: Timeline) -> Self {
         let at = |due: Due| timeline.from_shared(Duration::from_nanos(due.0));
         let state = match (memory.life, memory.pid) {
+            (Life::Stopped, _) if memory.past.held_back => State::Waiting,
             (Life::Stopped, _) => State::Stopped,
             (Life::Starting(up_at), Some(pid)) => State::Starting { pid, up_at: at(up_at) },
             (Life::Running, Some(pid)) => State::Running { pid },
@@ -119,6 +121,8 @@ impl Process {
                 }
             },
             wanted: memory.wanted,
+            stopped_by_hand: past.stopped,
+            hold: Hold::restored(past.held_back && memory.life == Life::Fatal),
             starts_again: memory.wanted && matches!(memory.life, Life::Stopping(_) | Life::Clearing),
             failures: past.failures,
             spawned_at: past.spawned.map(moment),
@@ -136,18 +140,18 @@ impl Process {
             (State::Spawning, Leftovers::None) => self.request_spawn(now),
             (State::StoppingLeftovers { .. }, Leftovers::None) => self.enter_stopped(now),
             (State::Spawning | State::StoppingLeftovers { .. }, Leftovers::Kept) => self.end_leftovers(now),
-            // An operator's restart was cut short between its stop and its start, or it waited for other programs.
+            // An operator's restart was cut short between its stop and its start.
             (State::Stopped, _) if self.wanted => {
                 // Not refused: it is at rest.
-                let _ = self.start_after(dependencies, now);
+                let _ = self.start_again(dependencies, now);
             }
+            (State::Waiting | State::Fatal, _) => self.handle_dependencies(dependencies, now),
             // Its stop did not reach it.
             (State::Starting { pid, .. } | State::Running { pid }, _) if !self.wanted => {
                 self.begin_stop(pid, now);
             }
             (
                 State::Stopped
-                | State::Waiting
                 | State::Spawning
                 | State::Starting { .. }
                 | State::Running { .. }
@@ -155,7 +159,6 @@ impl Process {
                 | State::Stopping { .. }
                 | State::StoppingLeftovers { .. }
                 | State::Exited { .. }
-                | State::Fatal
                 | State::Unknown { .. },
                 _,
             ) => {}
@@ -171,10 +174,31 @@ impl Process {
         // A stop that has nothing left to stop ends with `resume`, and then the start follows.
         let is_ending = matches!(self.state, State::StoppingLeftovers { .. });
         let is_replaced = self.wanted && is_up && !is_ending;
-        if is_replaced && self.state != State::Stopped {
-            self.renew(now);
-        } else {
-            self.resume(dependencies, now);
+        match self.state {
+            // It has no child that has other settings.
+            State::Waiting => {
+                self.resume(dependencies, now);
+                return false;
+            }
+            // Not refused: it is at rest.
+            State::Fatal if is_replaced => _ = self.start_after(dependencies, now),
+            State::Exited { restart_at: None } if is_replaced => _ = self.start_again(dependencies, now),
+            State::Stopped => self.resume(dependencies, now),
+            State::Spawning
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Stopping { .. }
+            | State::StoppingLeftovers { .. }
+            | State::Exited { .. }
+            | State::Fatal
+            | State::Unknown { .. } => {
+                if is_replaced {
+                    self.renew(now);
+                } else {
+                    self.resume(dependencies, now);
+                }
+            }
         }
         is_replaced
     }

@@ -54,8 +54,12 @@ fn coming() -> Dependencies {
     Dependencies::Coming("db, which is STARTING".to_owned())
 }
 
-fn down() -> Dependencies {
-    Dependencies::Down("db, on which it depends, is FATAL".to_owned())
+fn stalled() -> Dependencies {
+    Dependencies::Stalled("db, which is STOPPED".to_owned())
+}
+
+fn failed() -> Dependencies {
+    Dependencies::Failed("db, on which it depends, is FATAL".to_owned())
 }
 
 /// A process, a clock that only the test moves, and the children that exist.
@@ -163,7 +167,11 @@ impl Sim {
     fn signals(&self) -> Vec<(i32, bool)> {
         let signal = |effect: &Effect| match effect {
             Effect::Signal { signal, group, .. } => Some((signal.0, *group)),
-            Effect::Spawn | Effect::EndLeftovers { .. } | Effect::Changed { .. } | Effect::Note(_) => None,
+            Effect::Spawn
+            | Effect::EndLeftovers { .. }
+            | Effect::Changed { .. }
+            | Effect::Waits
+            | Effect::Note(_) => None,
         };
         self.seen.iter().filter_map(signal).collect()
     }
@@ -388,7 +396,7 @@ fn every_state() -> Vec<(&'static str, Sim)> {
     vec![
         ("STOPPED", Sim::new(|_| ())),
         ("STARTING, waits", made(|_| (), &|sim| sim.start_after(coming()))),
-        ("FATAL, waits", made(|_| (), &|sim| sim.start_after(down()))),
+        ("FATAL, waits", made(|_| (), &|sim| sim.start_after(failed()))),
         ("STARTING, no child", made(|_| (), &|sim| (up(sim), sim.exit(KILLED, true)).1)),
         ("STARTING", made(|_| (), &|sim| sim.start().unwrap())),
         ("RUNNING", made(|_| (), &up)),
@@ -439,7 +447,8 @@ fn every_input() -> Vec<(&'static str, Input)> {
         ("halt", |sim| (sim.process.halt(), sim.perform()).1),
         ("dependencies up", |sim| sim.dependencies(Dependencies::Up)),
         ("dependencies coming", |sim| sim.dependencies(coming())),
-        ("dependencies down", |sim| sim.dependencies(down())),
+        ("dependencies stalled", |sim| sim.dependencies(stalled())),
+        ("dependencies failed", |sim| sim.dependencies(failed())),
     ]
 }
 
@@ -463,7 +472,7 @@ fn every_input_in_every_state_does_what_the_table_says() {
                     }
                     Effect::EndLeftovers { signal } => format!("{} to leftovers", signal.name()),
                     Effect::Changed { to, .. } => format!("-> {to}"),
-                    Effect::Note(_) => continue,
+                    Effect::Waits | Effect::Note(_) => continue,
                 };
                 effects += if effects.is_empty() { "" } else { ", " };
                 effects += &text;
@@ -562,7 +571,7 @@ enum Op {
     Halt,
     /// New `startsecs` and `stopwaitsecs`.
     Settings(u8),
-    /// A start that waits for other programs: up, coming or down.
+    /// A start that waits for other programs: up, coming, stalled or failed.
     StartAfter(u8),
     /// How it stands with them now.
     Dependencies(u8),
@@ -580,8 +589,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => Just(Op::LeftoversGone),
         1 => any::<bool>().prop_map(Op::Break),
         1 => (0..4u8).prop_map(Op::Settings),
-        2 => (0..3u8).prop_map(Op::StartAfter),
-        2 => (0..3u8).prop_map(Op::Dependencies),
+        2 => (0..4u8).prop_map(Op::StartAfter),
+        2 => (0..4u8).prop_map(Op::Dependencies),
         1 => prop_oneof![19 => Just(Op::LateExit), 1 => Just(Op::Halt)],
     ]
 }
@@ -607,7 +616,8 @@ impl Sim {
     fn apply(&mut self, op: Op) {
         let spawns = self.process.spawns();
         let (was_at_rest, was_held_back) = (self.process.is_at_rest(), self.process.is_held_back());
-        let dependencies = |which: u8| [Dependencies::Up, coming(), down()][usize::from(which)].clone();
+        let dependencies =
+            |which: u8| [Dependencies::Up, coming(), stalled(), failed()][usize::from(which)].clone();
         let halted = self.process.halted;
         match op {
             Op::Start => _ = self.start(),
@@ -677,50 +687,87 @@ impl Sim {
 #[test]
 fn a_process_says_what_it_waits_for_and_why_it_is_held_back() {
     let mut sim = Sim::new(|_| ());
-    let described = |sim: &Sim| describe::description(&sim.process, sim.now, &jiff::tz::TimeZone::UTC);
+    let is = |sim: &Sim, state, words: &str| {
+        let description = describe::description(&sim.process, sim.now, &jiff::tz::TimeZone::UTC);
+        assert_eq!((sim.process.state(), description.as_str()), (state, words));
+    };
     sim.start_after(coming());
-    assert_eq!(
-        (sim.process.state(), described(&sim)),
-        (ProcessState::Starting, "waiting for db, which is STARTING".to_owned())
-    );
-    sim.dependencies(down());
-    assert_eq!(
-        (sim.process.state(), described(&sim)),
-        (ProcessState::Fatal, "db, on which it depends, is FATAL".to_owned())
-    );
-    assert!(sim.process.is_at_rest() && sim.process.is_wanted());
+    is(&sim, ProcessState::Starting, "waiting for db, which is STARTING");
+    sim.dependencies(failed());
+    is(&sim, ProcessState::Fatal, "db, on which it depends, is FATAL");
+    assert!(sim.process.is_at_rest() && sim.process.is_wanted() && sim.process.knows(&failed()));
+    sim.dependencies(stalled());
+    is(&sim, ProcessState::Starting, "waiting for db, which is STOPPED");
+    assert!(sim.process.is_stalled() && sim.process.knows(&stalled()) && !sim.process.knows(&coming()));
+    sim.dependencies(coming());
+    is(&sim, ProcessState::Starting, "waiting for db, which is STARTING");
+    assert!(!sim.process.is_stalled());
     sim.dependencies(Dependencies::Up);
-    assert_eq!((sim.process.spawns(), described(&sim)), (1, String::new()));
+    is(&sim, ProcessState::Starting, "");
+    assert_eq!(sim.process.spawns(), 1);
+    let waits = sim.seen.iter().filter(|effect| **effect == Effect::Waits).count();
+    assert_eq!(waits, 3, "each other reason is published");
 }
 
 #[test]
-fn what_an_operator_stops_does_not_wait_any_longer() {
-    for dependencies in [coming(), down()] {
+fn what_ran_waits_for_what_is_on_its_way_and_for_nothing_else() {
+    for dependencies in [stalled(), failed()] {
         let mut sim = Sim::new(|_| ());
-        sim.start_after(dependencies);
-        let _ = sim.stop();
-        assert!(sim.process.is_at_rest() && !sim.process.is_wanted());
-        sim.dependencies(Dependencies::Up);
+        let _ = sim.process.start_again(dependencies.clone(), sim.now);
+        sim.perform();
+        assert_eq!(sim.process.spawns(), 1);
+
+        let mut sim = Sim::new(|_| ());
+        let _ = sim.process.start_again(coming(), sim.now);
+        sim.perform();
         assert_eq!(sim.process.spawns(), 0);
+        sim.dependencies(dependencies);
+        assert_eq!(sim.process.spawns(), 1, "that will not come up");
     }
 }
 
 #[test]
-fn a_process_that_waits_is_written_down_as_one_that_is_to_be_started() {
-    for dependencies in [coming(), down()] {
+fn what_an_operator_stops_does_not_wait_any_longer() {
+    for dependencies in [coming(), stalled(), failed()] {
         let mut sim = Sim::new(|_| ());
         sim.start_after(dependencies);
+        assert_eq!(sim.stop(), Ok(()), "there is something to stop");
+        assert_eq!((sim.process.state(), sim.process.is_wanted()), (ProcessState::Stopped, false));
+        sim.dependencies(Dependencies::Up);
+        assert_eq!(sim.process.spawns(), 0);
         let timeline = crate::clock::timeline();
         let memory = sim.process.memory(timeline);
-        assert_eq!((memory.life, memory.wanted), (crate::journal::record::Life::Stopped, true));
-        let mut next = Process::restored(Arc::clone(sim.process.config()), &memory, timeline);
-        next.resume(coming(), sim.now);
-        assert_eq!(
-            (next.state(), next.waits_for()),
-            (ProcessState::Starting, Some("waiting for db, which is STARTING"))
-        );
-        next.handle_dependencies(Dependencies::Up, sim.now);
-        assert!(std::iter::from_fn(|| next.poll_effect()).any(|effect| effect == Effect::Spawn));
+        let next = Process::restored(Arc::clone(sim.process.config()), &memory, timeline);
+        assert!(!sim.process.is_untouched() && !next.is_untouched(), "nor under the next daemon");
+    }
+}
+
+#[test]
+fn a_process_that_waits_goes_on_waiting_under_the_next_daemon_and_says_nothing_of_it() {
+    for (dependencies, state) in [
+        (coming(), ProcessState::Starting),
+        (stalled(), ProcessState::Starting),
+        (failed(), ProcessState::Fatal),
+    ] {
+        let mut sim = Sim::new(|_| ());
+        sim.start_after(dependencies.clone());
+        let timeline = crate::clock::timeline();
+        let memory = sim.process.memory(timeline);
+        let config = Arc::clone(sim.process.config());
+        for is_changed in [false, true] {
+            let mut next = Process::restored(Arc::clone(&config), &memory, timeline);
+            if is_changed {
+                assert!(!next.catch_up(false, dependencies.clone(), sim.now) || state == ProcessState::Fatal);
+            } else {
+                next.resume(dependencies.clone(), sim.now);
+            }
+            assert_eq!(next.state(), state);
+            let mut effects = std::iter::from_fn(|| next.poll_effect());
+            let is_said = effects.any(|effect| matches!(effect, Effect::Changed { .. } | Effect::Spawn));
+            assert!(!is_said || is_changed && state == ProcessState::Fatal, "{dependencies:?}");
+            next.handle_dependencies(Dependencies::Up, sim.now);
+            assert!(std::iter::from_fn(|| next.poll_effect()).any(|effect| effect == Effect::Spawn));
+        }
     }
 }
 

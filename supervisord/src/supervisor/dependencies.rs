@@ -9,124 +9,163 @@ use super::{Mode, ProcessId, Supervisor};
 use crate::{
     clock::Moment,
     config::{Dependency, dependencies::needed_first},
-    process::{Denied, Dependencies, Exit, Process, ProcessState},
+    process::{Denied, Dependencies, Process, ProcessState},
 };
 
 /// Who waits for whom. Empty in a configuration without `depends_on`.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Processes that have waited for each; those that no longer do are taken out when it is looked at.
-    by_dependency: HashMap<Dependency, BTreeSet<ProcessId>>,
+    /// What is waited for.
+    watched: HashMap<Dependency, Watch>,
     /// Processes whose standing has changed and of which nobody has been told.
     news: VecDeque<ProcessId>,
     /// Whether somebody is being told.
     is_telling: bool,
 }
 
-/// How it stands with one process, for those that depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The processes of one dependency, and who waits for them: kept, so that nobody has to look at all of them whenever one
+/// changes.
+#[derive(Debug, Default)]
+struct Watch {
+    waiting: BTreeSet<ProcessId>,
+    /// Those that are not up.
+    failed: BTreeSet<ProcessId>,
+    stalled: BTreeSet<ProcessId>,
+    coming: BTreeSet<ProcessId>,
+}
+
+impl Watch {
+    fn set(&mut self, id: ProcessId, standing: Standing) {
+        for (own, set) in [
+            (Standing::Failed, &mut self.failed),
+            (Standing::Stalled, &mut self.stalled),
+            (Standing::Coming, &mut self.coming),
+        ] {
+            if own == standing {
+                set.insert(id);
+            } else {
+                set.remove(&id);
+            }
+        }
+    }
+
+    /// The process that is farthest from being up. The last of several: that of a crowd which comes up in order stays the
+    /// same, and nobody has to be told anew each time.
+    fn worst(&self) -> Option<(Standing, ProcessId)> {
+        let last = |standing, set: &BTreeSet<ProcessId>| set.last().map(|id| (standing, *id));
+        last(Standing::Failed, &self.failed)
+            .or_else(|| last(Standing::Stalled, &self.stalled))
+            .or_else(|| last(Standing::Coming, &self.coming))
+    }
+}
+
+/// How it stands with one process, for those that depend on it; the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Up,
+    /// Will be started without anybody asking.
     Coming,
-    Down,
+    /// Is not up, and will not be by itself.
+    Stalled,
+    /// As that, for it has failed.
+    Failed,
 }
 
 impl Standing {
-    /// RUNNING is up, and so is what has ended as expected: it has done its work. On its way is what will be started
-    /// without anybody asking.
+    /// RUNNING is up, and so is what has ended as expected: it has done its work.
     pub(super) fn of(process: &Process) -> Self {
         let is_done = || process.exit().is_some_and(|exit| exit.is_expected_by(&process.config().exitcodes));
         match process.state() {
             ProcessState::Running => Self::Up,
+            ProcessState::Starting if process.is_stalled() => Self::Stalled,
             ProcessState::Starting | ProcessState::Backoff => Self::Coming,
             ProcessState::Exited if process.is_to_run() => Self::Coming,
             ProcessState::Exited if is_done() => Self::Up,
             // The first half of a restart.
             ProcessState::Stopping | ProcessState::Stopped if process.is_wanted() => Self::Coming,
-            ProcessState::Stopping
-            | ProcessState::Stopped
-            | ProcessState::Exited
-            | ProcessState::Fatal
-            | ProcessState::Unknown => Self::Down,
+            ProcessState::Stopping | ProcessState::Stopped | ProcessState::Unknown => Self::Stalled,
+            ProcessState::Exited | ProcessState::Fatal => Self::Failed,
         }
     }
 }
 
+/// What is in the way of a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Obstacle {
+    Process(Standing, ProcessId),
+    /// No process of it is active.
+    Inactive(Dependency),
+}
+
+/// Starts.
 impl Supervisor {
     /// Asks for a start. What it depends on is started too where it does not run, and waited for. See
     /// [`Process::start_after`].
     ///
     /// # Errors
-    /// As [`Process::start`]; [`Denied::DependencyDown`] when something that it depends on cannot be started now, see
-    /// [`Supervisor::lacking`]; [`Denied::NotRunning`] when there is no such process any more.
+    /// As [`Process::start`]; [`Denied::NotRunning`] when there is no such process any more.
     pub fn start(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
-        if !self.process(id).is_some_and(Process::is_startable) {
-            return self.with(id, now, |process| process.start(now)).unwrap_or(Err(Denied::NotRunning));
+        let is_startable = self.process(id).is_some_and(Process::is_startable);
+        if is_startable {
+            self.start_what_is_needed(id, Process::is_startable, now);
         }
-        self.start_what_is_needed(id, Process::is_startable, now);
-        match self.dependencies_of(id) {
-            Dependencies::Down(_) => Err(Denied::DependencyDown),
-            dependencies => self.start_after(id, dependencies, now),
+        let dependencies = self.dependencies_of(id);
+        let asked = self.with(id, now, |process| process.start_after(dependencies, now));
+        match asked.unwrap_or(Err(Denied::NotRunning)) {
+            // It was held back, and waits already for what has just been started.
+            Err(Denied::AlreadyStarted) if is_startable => Ok(()),
+            answer => answer,
         }
     }
 
-    /// Asks for a start that nobody asked for by name: as [`Supervisor::start`], but what an operator has stopped, or what was
-    /// given up, is not started with it. Then it is held back.
+    /// Asks for a start that nobody asked for by name: as [`Supervisor::start`], but what an operator has stopped, or what has
+    /// failed, is not started with it.
     ///
     /// # Errors
-    /// As [`Process::start`]; [`Denied::NotRunning`] when there is no such process any more.
+    /// As [`Supervisor::start`].
     pub fn start_by_itself(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
-        let is_untouched = |process: &Process| process.is_startable() && process.spawned_at().is_none();
-        if self.process(id).is_some_and(Process::is_startable) {
-            self.start_what_is_needed(id, is_untouched, now);
-        }
+        self.start_untouched(id, now);
         let dependencies = self.dependencies_of(id);
-        self.start_after(id, dependencies, now)
+        self.with(id, now, |process| process.start_after(dependencies, now))
+            .unwrap_or(Err(Denied::NotRunning))
     }
 
     /// Asks for the start of a process that ran until now. What it depends on is waited for if that is on its way; if not,
     /// it ran without, and goes on so.
     ///
     /// # Errors
-    /// As [`Process::start`]; [`Denied::NotRunning`] when there is no such process any more.
+    /// As [`Supervisor::start`].
     pub fn start_again(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
-        let dependencies = match self.dependencies_of(id) {
-            Dependencies::Down(_) => Dependencies::Up,
-            dependencies => dependencies,
-        };
-        self.start_after(id, dependencies, now)
+        self.start_untouched(id, now);
+        let dependencies = self.dependencies_of(id);
+        self.with(id, now, |process| process.start_again(dependencies, now))
+            .unwrap_or(Err(Denied::NotRunning))
     }
 
-    fn start_after(&mut self, id: ProcessId, dependencies: Dependencies, now: Moment) -> Result<(), Denied> {
-        self.with(id, now, |process| process.start_after(dependencies, now))
-            .unwrap_or(Err(Denied::NotRunning))
+    /// Starts what `id` depends on as far as nobody has ever said whether it shall run, if `id` is to be started or waits.
+    pub(super) fn start_untouched(&mut self, id: ProcessId, now: Moment) {
+        if self.process(id).is_some_and(|process| process.is_startable() || process.is_waiting()) {
+            self.start_what_is_needed(id, Process::is_untouched, now);
+        }
     }
 
     /// Starts what `id` depends on and will not come up by itself, as far as `may_start` it.
     fn start_what_is_needed(&mut self, id: ProcessId, may_start: impl Fn(&Process) -> bool, now: Moment) {
         let is_needed = |id: ProcessId| {
             let process = self.process(id);
-            process.is_some_and(|process| Standing::of(process) == Standing::Down && may_start(process))
+            process.is_some_and(|process| Standing::of(process) >= Standing::Stalled && may_start(process))
         };
         let of_one = |id| self.needed_by(id).filter(|id| is_needed(*id)).collect();
         let mut needed = needed_first(vec![id], of_one);
         needed.retain(|needed| *needed != id);
         for needed in needed {
-            let (why, _) = self.written_process(id);
+            let why = self.written(id);
             let dependencies = self.dependencies_of(needed);
             self.with(needed, now, |process| {
                 process.note_needed_by(why);
                 // Not refused: it is at rest.
                 let _ = process.start_after(dependencies, now);
             });
-        }
-    }
-
-    /// Which process keeps `id` from being started, and why that will not change by itself.
-    pub fn lacking(&self, id: ProcessId) -> Option<String> {
-        match self.dependencies_of(id) {
-            Dependencies::Down(problem) => Some(problem),
-            Dependencies::Up | Dependencies::Coming(_) => None,
         }
     }
 
@@ -139,42 +178,45 @@ impl Supervisor {
         let all: BTreeSet<ProcessId> = ids.iter().copied().collect();
         needed_first(ids, |id| self.needed_by(id).filter(|id| all.contains(id)).collect())
     }
+}
 
-    /// How it stands with what `id` depends on: what will not come up by itself is named before what is on its way.
-    pub(super) fn dependencies_of(&self, id: ProcessId) -> Dependencies {
-        let Some(entry) = self.entries.get(&id) else { return Dependencies::Up };
-        let mut coming = None;
-        for dependency in &entry.process.config().depends_on {
-            let mut is_there = matches!(dependency, Dependency::Group(group) if self.group(group).is_some());
-            for other in self.members_of(dependency) {
-                is_there = true;
-                match self.standing(other) {
-                    Standing::Up => {}
-                    Standing::Coming => coming = coming.or(Some(other)),
-                    Standing::Down => return self.down(other),
-                }
-            }
-            if !is_there {
-                return Dependencies::Down(format!(
-                    "{}, on which it depends, is not active",
-                    written(dependency)
-                ));
-            }
-        }
-        coming.map_or(Dependencies::Up, |other| self.coming(other))
-    }
-
-    /// Lets the process be told when what it depends on changes, if it waits for that.
+/// News.
+impl Supervisor {
+    /// Lets the process be told when what it depends on changes.
     pub(super) fn watch_dependencies(&mut self, id: ProcessId) {
-        let Some(entry) = self.entries.get(&id).filter(|entry| entry.process.is_held_back()) else { return };
-        for dependency in &entry.process.config().depends_on {
-            self.waiting.by_dependency.entry(dependency.clone()).or_default().insert(id);
+        let Some(process) = self.process(id) else { return };
+        for dependency in process.config().depends_on.clone() {
+            if !self.waiting.watched.contains_key(&dependency) {
+                let watch = self.look_at(&dependency);
+                self.waiting.watched.insert(dependency.clone(), watch);
+            }
+            if let Some(watch) = self.waiting.watched.get_mut(&dependency) {
+                watch.waiting.insert(id);
+            }
         }
     }
 
-    /// Tells those who wait for `id` that its standing has changed, and those who wait for them, and so on.
+    /// A process is new: nobody is told before all of them are there.
+    pub(super) fn count_among_dependencies(&mut self, id: ProcessId) {
+        for dependency in self.meanings_of(id) {
+            let standing = self.standing(id);
+            if let Some(watch) = self.waiting.watched.get_mut(&dependency) {
+                watch.set(id, standing);
+            }
+        }
+    }
+
+    fn look_at(&self, dependency: &Dependency) -> Watch {
+        let mut watch = Watch::default();
+        for id in self.members_of(dependency) {
+            watch.set(id, self.standing(id));
+        }
+        watch
+    }
+
+    /// Tells those who wait for `id` that its state has changed, and those who wait for them, and so on.
     pub(super) fn tell_dependents(&mut self, id: ProcessId, now: Moment) {
-        if self.waiting.by_dependency.is_empty() || self.mode != Mode::Running {
+        if self.waiting.watched.is_empty() || self.mode != Mode::Running {
             return;
         }
         self.waiting.news.push_back(id);
@@ -182,56 +224,105 @@ impl Supervisor {
             return;
         }
         while let Some(changed) = self.waiting.news.pop_front() {
-            for dependent in self.dependents_waiting_for(changed) {
-                let dependencies = match self.standing(changed) {
-                    Standing::Down => self.down(changed),
-                    Standing::Up | Standing::Coming => self.first_obstacle(dependent),
-                };
-                self.with(dependent, now, |process| process.handle_dependencies(dependencies, now));
+            for dependency in self.meanings_of(changed) {
+                self.tell_of(&dependency, Some(changed), now);
             }
-            // Those that have been started are not looked at again.
-            self.dependents_waiting_for(changed);
         }
         self.waiting.is_telling = false;
     }
 
-    /// Looks again at what `id` waits for: its settings have changed.
-    pub(super) fn review_dependencies(&mut self, id: ProcessId, now: Moment) {
-        if self.entries.get(&id).is_some_and(|entry| entry.process.is_held_back()) {
-            let dependencies = self.dependencies_of(id);
+    /// Tells those who wait for `dependency`; `changed` is the process of it that has another standing, if that is all.
+    fn tell_of(&mut self, dependency: &Dependency, changed: Option<ProcessId>, now: Moment) {
+        let Some(mut watch) = self.waiting.watched.remove(dependency) else { return };
+        match changed {
+            Some(changed) => watch.set(changed, self.standing(changed)),
+            None => watch = Watch { waiting: watch.waiting, ..self.look_at(dependency) },
+        }
+        let depends = |id: &ProcessId| {
+            let process = self.process(*id);
+            process.is_some_and(|p| p.is_held_back() && p.config().depends_on.contains(dependency))
+        };
+        watch.waiting.retain(depends);
+        let waiting: Vec<ProcessId> = watch.waiting.iter().copied().collect();
+        // Empty ones are put back all the same: others may come to wait while these are told.
+        self.waiting.watched.insert(dependency.clone(), watch);
+        for dependent in waiting {
+            self.tell(dependent, now);
+        }
+        let is_done = |watch: &Watch| {
+            !watch.waiting.iter().any(|id| self.process(*id).is_some_and(Process::is_held_back))
+        };
+        if self.waiting.watched.get(dependency).is_some_and(is_done) {
+            self.waiting.watched.remove(dependency);
+        }
+    }
+
+    /// Tells one process how it stands with what it waits for.
+    pub(super) fn tell(&mut self, id: ProcessId, now: Moment) {
+        let dependencies = self.dependencies_of(id);
+        if self.process(id).is_some_and(|process| !process.knows(&dependencies)) {
             self.with(id, now, |process| process.handle_dependencies(dependencies, now));
         }
     }
 
-    fn dependents_waiting_for(&mut self, id: ProcessId) -> Vec<ProcessId> {
+    /// Tells everybody who waits: processes have come, gone, or got other settings.
+    pub(super) fn tell_all(&mut self, now: Moment) {
+        if self.waiting.watched.is_empty() || self.mode != Mode::Running {
+            return;
+        }
+        let watched: Vec<Dependency> = self.waiting.watched.keys().cloned().collect();
+        for dependency in watched {
+            self.tell_of(&dependency, None, now);
+        }
+    }
+
+    /// Under which dependencies a process is waited for.
+    fn meanings_of(&self, id: ProcessId) -> Vec<Dependency> {
         let Some(entry) = self.entries.get(&id) else { return Vec::new() };
         let (group, name) = (entry.group.name.clone(), entry.process.config().name.clone());
-        let keys = [
+        vec![
             Dependency::Program(entry.process.config().program.clone()),
             Dependency::Group(group.clone()),
             Dependency::Process { group, name },
-        ];
-        let mut found = BTreeSet::new();
-        for key in keys {
-            let Some(waiting) = self.waiting.by_dependency.get_mut(&key) else { continue };
-            waiting.retain(|id| self.entries.get(id).is_some_and(|entry| entry.process.is_held_back()));
-            found.extend(waiting.iter().copied());
-            if waiting.is_empty() {
-                self.waiting.by_dependency.remove(&key);
+        ]
+    }
+}
+
+/// Questions.
+impl Supervisor {
+    /// How it stands with what `id` depends on: the process that is farthest from being up is named.
+    pub fn dependencies_of(&self, id: ProcessId) -> Dependencies {
+        match self.obstacle_of(id) {
+            None | Some(Obstacle::Process(Standing::Up, _)) => Dependencies::Up,
+            Some(Obstacle::Process(Standing::Coming, other)) => Dependencies::Coming(self.state_of(other)),
+            Some(Obstacle::Process(Standing::Stalled, other)) => Dependencies::Stalled(self.state_of(other)),
+            Some(Obstacle::Process(Standing::Failed, other)) => Dependencies::Failed(self.failure_of(other)),
+            Some(Obstacle::Inactive(dependency)) => {
+                Dependencies::Stalled(format!("{dependency}, which is not active"))
             }
         }
-        found.into_iter().collect()
     }
 
-    /// As [`Self::dependencies_of`], but the first that is not up is named.
-    fn first_obstacle(&self, id: ProcessId) -> Dependencies {
-        let Some(entry) = self.entries.get(&id) else { return Dependencies::Up };
-        let mut needed =
-            entry.process.config().depends_on.iter().flat_map(|dependency| self.members_of(dependency));
-        match needed.find(|other| self.standing(*other) != Standing::Up) {
-            None => self.dependencies_of(id),
-            Some(other) if self.standing(other) == Standing::Down => self.down(other),
-            Some(other) => self.coming(other),
+    fn obstacle_of(&self, id: ProcessId) -> Option<Obstacle> {
+        let mut worst: Option<(Standing, ProcessId)> = None;
+        let mut inactive = None;
+        for dependency in &self.entries.get(&id)?.process.config().depends_on {
+            let found = match self.waiting.watched.get(dependency) {
+                Some(watch) => watch.worst(),
+                None => self.look_at(dependency).worst(),
+            };
+            if found.map(|(standing, _)| standing) > worst.map(|(standing, _)| standing) {
+                worst = found;
+            }
+            if found.is_none() && !self.is_active(dependency) {
+                inactive = inactive.or(Some(dependency));
+            }
+        }
+        match (worst, inactive) {
+            (Some((Standing::Failed, _)), _) | (_, None) => {
+                worst.map(|(standing, id)| Obstacle::Process(standing, id))
+            }
+            (_, Some(dependency)) => Some(Obstacle::Inactive(dependency.clone())),
         }
     }
 
@@ -261,41 +352,39 @@ impl Supervisor {
         many.unwrap_or_default().iter().copied().chain(one)
     }
 
+    fn is_active(&self, dependency: &Dependency) -> bool {
+        match dependency {
+            Dependency::Program(program) => self.by_program.contains_key(program),
+            Dependency::Group(group) => self.group(group).is_some(),
+            Dependency::Process { group, name } => self.find(group, name).is_some(),
+        }
+    }
+
     fn standing(&self, id: ProcessId) -> Standing {
-        self.entries.get(&id).map_or(Standing::Down, |entry| Standing::of(&entry.process))
+        self.entries.get(&id).map_or(Standing::Up, |entry| Standing::of(&entry.process))
     }
 
-    fn coming(&self, id: ProcessId) -> Dependencies {
-        let (name, state) = self.written_process(id);
-        Dependencies::Coming(format!("{name}, which is {state}"))
+    /// `db, which is STARTING`
+    fn state_of(&self, id: ProcessId) -> String {
+        let state = self.process(id).map_or(ProcessState::Unknown, Process::state);
+        format!("{}, which is {state}", self.written(id))
     }
 
-    fn down(&self, id: ProcessId) -> Dependencies {
-        let (name, state) = self.written_process(id);
-        let exit = self.entries.get(&id).and_then(|entry| entry.process.exit());
-        let how = match (state, exit) {
-            (ProcessState::Exited, Some(Exit::Code(_) | Exit::Signal { .. })) => {
-                exit.map(|exit| format!(" ({exit})")).unwrap_or_default()
-            }
-            _ => String::new(),
-        };
-        Dependencies::Down(format!("{name}, on which it depends, is {state}{how}"))
+    /// `db, on which it depends, is EXITED (exit status 1)`
+    fn failure_of(&self, id: ProcessId) -> String {
+        let process = self.process(id);
+        let state = process.map_or(ProcessState::Unknown, Process::state);
+        let exit = process.and_then(Process::exit).filter(|_| state == ProcessState::Exited);
+        let how = exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
+        format!("{}, on which it depends, is {state}{how}", self.written(id))
     }
 
-    /// Name as for `supervisorctl`, and state.
-    fn written_process(&self, id: ProcessId) -> (String, ProcessState) {
-        let Some(entry) = self.entries.get(&id) else { return (String::new(), ProcessState::Unknown) };
-        let (group, name) = (&entry.group.name, &entry.process.config().name);
-        let written = if group == name { name.clone() } else { format!("{group}:{name}") };
-        (written, entry.process.state())
-    }
-}
-
-/// As in the configuration.
-fn written(dependency: &Dependency) -> String {
-    match dependency {
-        Dependency::Program(name) => name.clone(),
-        Dependency::Group(group) => format!("{group}:*"),
-        Dependency::Process { group, name } => format!("{group}:{name}"),
+    /// The name of a process as for `supervisorctl`.
+    fn written(&self, id: ProcessId) -> String {
+        match self.names(id) {
+            Some((group, name)) if group == name => name.to_owned(),
+            Some((group, name)) => format!("{group}:{name}"),
+            None => String::new(),
+        }
     }
 }

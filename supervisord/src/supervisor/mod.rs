@@ -23,7 +23,7 @@ use shutdown::{Next, Shutdown};
 
 use crate::{
     clock::{Moment, Timeline},
-    config::{GroupConfig, StopSignal},
+    config::{GroupConfig, GroupKind, StopSignal},
     process::{Aftermath, Denied, Effect, Exit, Memory, Pid, Process},
 };
 
@@ -175,13 +175,14 @@ impl Supervisor {
             // A process that was just added is never refused; a second call finds it started.
             let _ = self.start_by_itself(id, now);
         }
+        self.tell_all(now);
     }
 
     /// Forgets a group, all of whose processes are at rest.
     ///
     /// # Errors
     /// [`GroupDenied::NoSuchGroup`], [`GroupDenied::StillRunning`].
-    pub fn remove_group(&mut self, name: &str) -> Result<Vec<ProcessId>, GroupDenied> {
+    pub fn remove_group(&mut self, name: &str, now: Moment) -> Result<Vec<ProcessId>, GroupDenied> {
         let at = *self.group_at.get(name).ok_or(GroupDenied::NoSuchGroup)?;
         if !self.groups[at].processes.iter().all(|id| self.entries[id].process.is_at_rest()) {
             return Err(GroupDenied::StillRunning);
@@ -192,6 +193,8 @@ impl Supervisor {
         }
         self.group_at =
             self.groups.iter().enumerate().map(|(at, group)| (group.config.name.clone(), at)).collect();
+        self.tell_all(now);
+        self.advance_shutdown(now);
         Ok(group.processes)
     }
 
@@ -298,12 +301,14 @@ impl Supervisor {
 
     /// Lets a restored process go on with what it was about to do. See [`Process::resume`].
     pub fn resume(&mut self, id: ProcessId, now: Moment) {
+        self.start_untouched(id, now);
         let dependencies = self.dependencies_of(id);
         self.with(id, now, |process| process.resume(dependencies, now));
     }
 
     /// Lets a restored process go on under other settings than its child has. See [`Process::catch_up`].
     pub fn catch_up(&mut self, id: ProcessId, is_listener: bool, now: Moment) -> bool {
+        self.start_untouched(id, now);
         let dependencies = self.dependencies_of(id);
         self.with(id, now, |process| process.catch_up(is_listener, dependencies, now)).unwrap_or(false)
     }
@@ -501,7 +506,11 @@ impl Supervisor {
             let groups = groups.iter().filter_map(|name| self.group(name));
             let mut ids: Vec<ProcessId> = groups.flat_map(|group| group.processes.iter().copied()).collect();
             ids.sort_by_key(|id| std::cmp::Reverse(self.entries[id].process.config().priority));
-            let is_busy = |id| self.entries.get(&id).is_some_and(|entry| !entry.process.is_at_rest());
+            // Listeners hear of all that happens before their turn.
+            let is_busy = |id| {
+                let is_program = |entry: &Entry| !matches!(entry.group.kind, GroupKind::EventListener { .. });
+                self.entries.get(&id).is_some_and(|entry| is_program(entry) && !entry.process.is_at_rest())
+            };
             if let Some(shutdown) = &mut self.shutdown {
                 shutdown.begin_phase(ids, is_busy);
             }

@@ -41,7 +41,8 @@ impl Supervisor {
             let process = &self.entries[&id].process;
             let is_in_the_way = match change {
                 ProcessChange::Removed => !process.is_at_rest() || process.has_leftovers(),
-                ProcessChange::Restart => !process.is_at_rest(),
+                // One that waits has no child with other settings.
+                ProcessChange::Restart => !process.is_at_rest() && !process.is_waiting(),
                 ProcessChange::Unchanged | ProcessChange::Live | ProcessChange::Added => false,
             };
             is_in_the_way.then_some(id)
@@ -81,6 +82,17 @@ impl Supervisor {
         for id in gone.collect::<Vec<_>>() {
             replaced.extend(self.unsettle(&old.config.name, id));
         }
+        for one in replaced
+            .iter()
+            .filter(|one| one.change == ProcessChange::Live || one.change == ProcessChange::Restart)
+        {
+            if self.process(one.id).is_some_and(Process::is_held_back) {
+                self.start_untouched(one.id, now);
+                self.watch_dependencies(one.id);
+                self.tell(one.id, now);
+            }
+        }
+        self.tell_all(now);
         Ok(replaced)
     }
 
@@ -93,6 +105,7 @@ impl Supervisor {
         self.by_program.entry(program.program.clone()).or_default().push(id);
         self.entries
             .insert(id, Entry { group: Arc::clone(group), process, deadline: None, is_reaped: false });
+        self.count_among_dependencies(id);
         Replaced {
             id,
             name: program.name.clone(),
@@ -122,7 +135,6 @@ impl Supervisor {
             self.by_program.entry(program.program.clone()).or_default().push(id);
         }
         self.with(id, now, |process| process.handle_settings(Arc::clone(program)));
-        self.review_dependencies(id, now);
         Replaced { id, name: program.name.clone(), change, before, is_to_start }
     }
 
@@ -131,6 +143,9 @@ impl Supervisor {
         self.unlist(id);
         let entry = self.entries.remove(&id)?;
         self.forgotten = true;
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.forget(id);
+        }
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, id));
         }

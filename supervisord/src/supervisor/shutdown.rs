@@ -38,12 +38,15 @@ pub(super) struct Shutdown {
     ahead: Vec<Phase>,
     /// Processes of the present phase that have not come to rest.
     waiting: BTreeSet<ProcessId>,
-    /// Those of them that have not been told to stop, in the order in which they are.
-    untold: Vec<ProcessId>,
+    /// Those of them that have not been told to stop, and how many that depend on them have not come to rest.
+    untold: BTreeMap<ProcessId, usize>,
+    /// Those of them on which nobody depends who has not come to rest, in the order in which they are told.
+    free: Vec<ProcessId>,
     /// Whether some are being told.
     is_telling: bool,
-    /// Which processes depend on each, if any do.
+    /// Which processes depend on each, if any do, and the other way.
     dependents: BTreeMap<ProcessId, Vec<ProcessId>>,
+    needed: BTreeMap<ProcessId, Vec<ProcessId>>,
     hearing: Hearing,
     /// What is left of [`PATIENCE`].
     patience: Duration,
@@ -78,13 +81,20 @@ impl Shutdown {
                 ahead.push(Phase::Programs(vec![name]));
             }
         }
-        let (waiting, untold) = (BTreeSet::new(), Vec::new());
+        let mut needed: BTreeMap<ProcessId, Vec<ProcessId>> = BTreeMap::new();
+        for (id, dependents) in &dependents {
+            for dependent in dependents {
+                needed.entry(*dependent).or_default().push(*id);
+            }
+        }
         Self {
             ahead,
-            waiting,
-            untold,
+            waiting: BTreeSet::new(),
+            untold: BTreeMap::new(),
+            free: Vec::new(),
             is_telling: false,
             dependents,
+            needed,
             hearing: Hearing::Unasked,
             patience: PATIENCE,
         }
@@ -138,13 +148,21 @@ impl Shutdown {
     /// Begins a phase in which these are stopped in this order, and before them those that depend on them and are
     /// `busy`, of whatever priority.
     pub(super) fn begin_phase(&mut self, ids: Vec<ProcessId>, busy: impl Fn(ProcessId) -> bool) {
-        let mut ahead: Vec<ProcessId> = ids.iter().rev().copied().collect();
-        self.untold.clear();
+        let mut ahead: Vec<ProcessId> = ids.into_iter().rev().collect();
+        let mut all = Vec::with_capacity(ahead.len());
         while let Some(id) = ahead.pop() {
             if self.waiting.insert(id) {
-                self.untold.push(id);
+                all.push(id);
                 let dependents = self.dependents.get(&id).into_iter().flatten().copied();
                 ahead.extend(dependents.filter(|id| busy(*id)));
+            }
+        }
+        for id in all {
+            let dependents = self.dependents.get(&id).into_iter().flatten();
+            let count = dependents.filter(|dependent| self.waiting.contains(dependent)).count();
+            self.untold.insert(id, count);
+            if count == 0 {
+                self.free.push(id);
             }
         }
     }
@@ -160,24 +178,40 @@ impl Shutdown {
         self.is_telling = false;
     }
 
-    /// Takes those that can be told to stop now: nobody who has not come to rest depends on them.
+    /// Takes those that can be told to stop now: nobody depends on them who has not come to rest.
     pub(super) fn take_free(&mut self) -> Vec<ProcessId> {
-        let is_free = |id: &ProcessId| {
-            let mut dependents = self.dependents.get(id).into_iter().flatten();
-            !dependents.any(|dependent| self.waiting.contains(dependent))
-        };
-        let (mut free, mut held): (Vec<_>, Vec<_>) = self.untold.iter().partition(|id| is_free(id));
+        let mut free = std::mem::take(&mut self.free);
         // Those of a circle wait for each other.
-        if free.is_empty() && held.len() == self.waiting.len() {
-            free = std::mem::take(&mut held);
+        if free.is_empty() && self.untold.len() == self.waiting.len() {
+            free = self.untold.keys().copied().collect();
         }
-        self.untold = held;
+        for id in &free {
+            self.untold.remove(id);
+        }
         free
     }
 
-    /// Records that `id` has come to rest.
+    /// Records that `id` has come to rest. That of one which has not been told does not count: it may have left something
+    /// behind that is ended when it is told.
     pub(super) fn rested(&mut self, id: ProcessId) {
-        self.waiting.remove(&id);
+        if self.untold.contains_key(&id) || !self.waiting.remove(&id) {
+            return;
+        }
+        for needed in self.needed.get(&id).into_iter().flatten() {
+            if let Some(count) = self.untold.get_mut(needed) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.free.push(*needed);
+                }
+            }
+        }
+    }
+
+    /// Records that `id` is not supervised any more.
+    pub(super) fn forget(&mut self, id: ProcessId) {
+        self.untold.remove(&id);
+        self.free.retain(|free| *free != id);
+        self.rested(id);
     }
 
     /// Whether nothing remains to be done.

@@ -66,7 +66,7 @@ impl Sim {
                         self.stopped.push(self.supervisor.names(id).unwrap().1.to_owned());
                     }
                 }
-                Effect::EndLeftovers { .. } | Effect::Changed { .. } | Effect::Note(_) => {}
+                Effect::EndLeftovers { .. } | Effect::Changed { .. } | Effect::Waits | Effect::Note(_) => {}
             }
         }
     }
@@ -285,13 +285,13 @@ fn t15_a_late_exit_of_an_earlier_child_does_not_touch_its_replacement() {
 fn a_group_is_removed_only_when_it_is_at_rest() {
     let mut sim = Sim::new();
     sim.add("a", 999, &["a"]);
-    assert_eq!(sim.supervisor.remove_group("a"), Err(GroupDenied::StillRunning));
-    assert_eq!(sim.supervisor.remove_group("b"), Err(GroupDenied::NoSuchGroup));
+    assert_eq!(sim.supervisor.remove_group("a", sim.now), Err(GroupDenied::StillRunning));
+    assert_eq!(sim.supervisor.remove_group("b", sim.now), Err(GroupDenied::NoSuchGroup));
     let a = sim.supervisor.find("a", "a").unwrap();
     sim.supervisor.stop(a, sim.now).unwrap();
     sim.perform();
     sim.obey();
-    assert_eq!(sim.supervisor.remove_group("a"), Ok(vec![a]));
+    assert_eq!(sim.supervisor.remove_group("a", sim.now), Ok(vec![a]));
     assert_eq!((sim.supervisor.find("a", "a"), sim.supervisor.poll_timeout()), (None, None));
 }
 

@@ -29,6 +29,8 @@ pub fn record(one: &Match, identity: Option<Identity>, timeline: Timeline, now: 
         child: identity.map(|identity| Child { identity, pipes, adopted: None, only_writes: false }),
         intent: None,
         past: Past {
+            held_back: false,
+            stopped: false,
             failures: u32::from(old.state == ProcessState::Backoff),
             spawns: u64::from(spawned.is_some()),
             spawned,

@@ -55,6 +55,7 @@ fn outcome(memory: &Memory, child: Child, is_same: bool, at: (Timeline, Moment))
     let mut perform = |supervisor: &mut Supervisor| {
         while let Some((_, effect)) = supervisor.poll_effect() {
             match effect {
+                Effect::Waits => {}
                 Effect::Spawn => {
                     done.push("spawn".to_owned());
                     supervisor.handle_spawned(id, IS, at.1);

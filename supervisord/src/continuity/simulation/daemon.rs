@@ -24,7 +24,7 @@ use crate::{
         record::{Child, FORMAT, Header, Identity, Life, Pipes, Record},
         replay,
     },
-    process::{Aftermath, Effect, Exit, Pid, Process, ProcessState},
+    process::{Aftermath, Denied, Effect, Exit, Pid, Process, ProcessState},
     supervisor::{Mode, ProcessId, Supervisor},
 };
 
@@ -102,9 +102,8 @@ impl Daemon {
             }
         }
         daemon.adopt(adopted, world)?;
-        for group in world.config.clone() {
-            daemon.supervisor.autostart_but(&restored, &[&group.name], world.now);
-        }
+        let names: Vec<&str> = world.config.iter().map(|group| group.name.as_str()).collect();
+        daemon.supervisor.autostart_but(&restored, &names, world.now);
         daemon.perform(world)?;
         Ok(daemon)
     }
@@ -265,10 +264,10 @@ impl Daemon {
             Effect::Changed { to, .. } => {
                 if to.is_stopped() && self.restarts.remove(&id) {
                     // Refused when somebody was quicker.
-                    let _ = self.supervisor.start(id, world.now);
+                    let _ = self.start(id, world);
                 }
             }
-            Effect::Spawn | Effect::Note(_) => {}
+            Effect::Spawn | Effect::Waits | Effect::Note(_) => {}
         }
     }
 
@@ -432,7 +431,7 @@ impl Daemon {
                 self.stop_for_update(id, world);
             }
             self.perform(world)?;
-            if let Ok(ids) = self.supervisor.remove_group(&name) {
+            if let Ok(ids) = self.supervisor.remove_group(&name, world.now) {
                 ids.iter().for_each(|id| self.forget(*id, world));
                 self.removing.remove(&name);
             }
@@ -469,14 +468,32 @@ impl Daemon {
             for one in replaced {
                 if one.change == diff::ProcessChange::Removed {
                     self.forget(one.id, world);
-                } else if one.is_to_start || (to_restart.contains(&one.name) && self.is_wanted(one.id)) {
+                } else if to_restart.contains(&one.name) && self.is_wanted(one.id) {
                     // Somebody was quicker.
-                    let _ = self.supervisor.start(one.id, world.now);
+                    let _ = self.supervisor.start_again(one.id, world.now);
+                } else if one.is_to_start {
+                    let _ = self.supervisor.start_by_itself(one.id, world.now);
                 }
             }
             self.perform(world)?;
         }
         Ok(())
+    }
+
+    /// An operator asks for a start. Returns what is started too, which may run from now on or not yet.
+    pub(super) fn start(&mut self, id: ProcessId, world: &mut World) -> (Result<(), Denied>, Vec<Key>) {
+        let unwanted: Vec<ProcessId> =
+            self.supervisor.in_name_order().into_iter().filter(|id| !self.is_wanted(*id)).collect();
+        let answer = self.supervisor.start(id, world.now);
+        let started_too: Vec<Key> = unwanted
+            .into_iter()
+            .filter(|other| *other != id && self.is_wanted(*other))
+            .map(|id| self.key(id, world))
+            .collect();
+        for key in &started_too {
+            world.wishes.entry(key.clone()).and_modify(|wish| *wish = None);
+        }
+        (answer, started_too)
     }
 
     fn is_wanted(&self, id: ProcessId) -> bool {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::{AutoRestart, StopSignal, diff},
     journal::{record::Life, replay},
-    process::{Denied, Process, ProcessState},
+    process::{Denied, Dependencies, Process, ProcessState},
     supervisor::{Mode, ProcessId},
 };
 
@@ -113,15 +113,18 @@ fn start(daemon: &mut Daemon, id: ProcessId, world: &mut World) -> Lived {
     let key = key_of(daemon, id);
     world.say(|| format!("start {key:?}"));
     let before = world.wishes.get(&key).copied().flatten();
-    let answer = daemon.supervisor.start(id, world.now);
+    let (answer, started_too) = daemon.start(id, world);
     // If the daemon dies before it is written down, nobody was told that it is done.
     wish(&key, None, world);
     daemon.perform(world)?;
+    world.stopped.remove(&key);
+    for key in started_too {
+        world.stopped.remove(&key);
+        wish(&key, Some(true), world);
+    }
     let after = match answer {
         Ok(()) | Err(Denied::AlreadyStarted) => Some(true),
-        Err(
-            Denied::Stopping | Denied::NotRunning | Denied::Halted | Denied::Unknown | Denied::DependencyDown,
-        ) => before,
+        Err(Denied::Stopping | Denied::NotRunning | Denied::Halted | Denied::Unknown) => before,
     };
     wish(&key, after, world);
     Ok(())
@@ -137,6 +140,7 @@ fn stop(daemon: &mut Daemon, id: ProcessId, world: &mut World) -> Lived {
     // A restart that is under way goes on with its start; what has ended by itself may be started by an update.
     if (answer.is_ok() || was_stopped) && !daemon.restarts.contains(&id) {
         wish(&key, Some(false), world);
+        world.stopped.insert(key);
     }
     Ok(())
 }
@@ -215,6 +219,7 @@ fn reload(daemon: &mut Daemon, world: &mut World) -> Lived {
     until_shut_down(daemon, world)?;
     daemon.begin_anew(world)?;
     world.wishes.clear();
+    world.stopped.clear();
     world.wish_for_new();
     Ok(())
 }
@@ -290,10 +295,13 @@ fn come_to_rest(mut daemon: Daemon, world: &mut World) {
         let id = daemon.find(&key.0, &key.1);
         let process = id.and_then(|id| daemon.supervisor.process(id)).expect("it is configured");
         let config = process.config();
+        let dependencies = id.map(|id| daemon.supervisor.dependencies_of(id)).unwrap_or(Dependencies::Up);
+        let knows = !process.is_held_back() || process.knows(&dependencies);
+        assert!(knows, "{key:?} waits for {:?}, but {dependencies:?}", process.waits_for());
         let is_as_wished = match process.state() {
             ProcessState::Running => wish,
             ProcessState::Stopped => !wish,
-            ProcessState::Fatal => !wish || world.failed.contains(&key),
+            ProcessState::Fatal => !wish || world.failed.contains(&key) || process.is_held_back(),
             ProcessState::Exited if !wish || world.out_of_reach.contains(&key) => true,
             ProcessState::Exited => process.exit().is_some_and(|exit| match config.autorestart {
                 AutoRestart::Never => true,
@@ -302,7 +310,8 @@ fn come_to_rest(mut daemon: Daemon, world: &mut World) {
             }),
             // It could not be signalled or looked at once.
             ProcessState::Unknown => true,
-            ProcessState::Starting | ProcessState::Backoff | ProcessState::Stopping => false,
+            ProcessState::Starting => wish && process.is_stalled(),
+            ProcessState::Backoff | ProcessState::Stopping => false,
         };
         assert!(is_as_wished, "{key:?} is {}, and should it run? {wish}", process.state());
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Moment, Timeline},
-    config::{AutoRestart, GroupConfig, GroupKind, ProgramConfig, StopSignal},
+    config::{AutoRestart, Dependency, GroupConfig, GroupKind, ProgramConfig, StopSignal},
     process::test_defaults,
 };
 
@@ -49,6 +49,8 @@ pub(super) struct World {
     pub(super) out_of_reach: BTreeSet<Key>,
     /// What operators have said last, or `autostart`; `None` where both would be right.
     pub(super) wishes: BTreeMap<Key, Option<bool>>,
+    /// What an operator has stopped last.
+    pub(super) stopped: BTreeSet<Key>,
     is_loud: bool,
 }
 
@@ -71,6 +73,7 @@ impl World {
             failed: BTreeSet::new(),
             out_of_reach: BTreeSet::new(),
             wishes: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             is_loud,
             dice,
         };
@@ -139,12 +142,22 @@ impl World {
             return;
         }
         let count = 1 + self.dice.below(2);
-        let processes = (0..count).map(|at| Arc::new(self.program(&format!("p{at}")))).collect();
+        let processes = (0..count).map(|process| Arc::new(self.program((at, process)))).collect();
         let priority = self.dice.below(2) as i32;
         self.config.push(GroupConfig { name, priority, kind: GroupKind::Program, processes });
     }
 
-    fn program(&mut self, name: &str) -> ProgramConfig {
+    /// The program `p<process>` of the group `g<group>`. It depends on those with smaller numbers, so that there is no circle.
+    fn program(&mut self, at: (usize, usize)) -> ProgramConfig {
+        let earlier = |group: &GroupConfig| {
+            let of = group.name.clone();
+            let processes = group.processes.iter().map(move |process| (of.clone(), process.name.clone()));
+            processes.filter(|key| number(key) < at).collect::<Vec<_>>()
+        };
+        let mut depends_on: Vec<Key> = self.config.iter().flat_map(earlier).collect();
+        depends_on.retain(|_| self.dice.is(1, 4));
+        let depends_on =
+            depends_on.into_iter().map(|(group, name)| Dependency::Process { group, name }).collect();
         let dice = &mut self.dice;
         let policies = [AutoRestart::Never, AutoRestart::Unexpected, AutoRestart::Always];
         ProgramConfig {
@@ -157,7 +170,8 @@ impl World {
             stopsignal: if dice.is(1, 8) { StopSignal::KILL } else { StopSignal::TERM },
             stopasgroup: dice.is(1, 3),
             killasgroup: dice.is(1, 3),
-            ..test_defaults(name)
+            depends_on,
+            ..test_defaults(&format!("p{}", at.1))
         }
     }
 
@@ -172,19 +186,21 @@ impl World {
             1 if self.config.len() > 1 => drop(self.config.remove(at)),
             2 if self.config[at].processes.len() > 1 => drop(self.config[at].processes.pop()),
             3 if self.config[at].processes.len() < 3 => {
-                let name = format!("p{}", self.config[at].processes.len());
-                let program = Arc::new(self.program(&name));
+                let (group, _) = number(&(self.config[at].name.clone(), "p0".to_owned()));
+                let program = Arc::new(self.program((group, self.config[at].processes.len())));
                 self.config[at].processes.push(program);
             }
             _ => {
                 let which = self.dice.below(self.config[at].processes.len());
                 let before = Arc::clone(&self.config[at].processes[which]);
-                let after = ProgramConfig { autostart: before.autostart, ..self.program(&before.name) };
+                let of = number(&(self.config[at].name.clone(), before.name.clone()));
+                let after = ProgramConfig { autostart: before.autostart, ..self.program(of) };
                 self.config[at].processes[which] = Arc::new(after);
             }
         }
         let keys: BTreeSet<Key> = self.keys().into_iter().map(|(key, _)| key).collect();
         self.wishes.retain(|key, _| keys.contains(key));
+        self.stopped.retain(|key| keys.contains(key));
     }
 
     /// Every configured process, and whether it starts by itself.
@@ -198,22 +214,38 @@ impl World {
         self.config.iter().flat_map(of).collect()
     }
 
-    /// New processes are wanted if they start by themselves.
+    /// New processes are wanted if they start by themselves. If others depend on them, they may be started with these.
     pub(super) fn wish_for_new(&mut self) {
         for (key, autostart) in self.keys() {
-            self.wishes.entry(key).or_insert(Some(autostart));
+            let wish = Some(autostart).filter(|wish| *wish || !self.is_needed(&key));
+            let known = self.wishes.entry(key.clone()).or_insert(wish);
+            if *known == Some(false) && !self.stopped.contains(&key) {
+                *known = wish.and(*known);
+            }
         }
+    }
+
+    /// Whether a program depends on this one.
+    pub(super) fn is_needed(&self, key: &Key) -> bool {
+        let mut dependencies =
+            self.config.iter().flat_map(|group| &group.processes).flat_map(|p| &p.depends_on);
+        let this = Dependency::Process { group: key.0.clone(), name: key.1.clone() };
+        dependencies.any(|dependency| *dependency == this)
     }
 
     /// After an end that ends all: who starts by itself does, unless it was stopped and that is remembered.
     pub(super) fn wish_anew(&mut self, is_certain: bool) {
         let remember = self.remember_stopped && !self.disk.text.is_empty();
+        if !remember {
+            self.stopped.clear();
+        }
         let autostart: BTreeMap<Key, bool> = self.keys().into_iter().collect();
+        let needed: BTreeSet<Key> = self.wishes.keys().filter(|key| self.is_needed(key)).cloned().collect();
         for (key, wish) in &mut self.wishes {
             let starts = autostart.get(key).copied().unwrap_or(false);
             *wish = match *wish {
                 Some(false) if remember => Some(false),
-                Some(_) if is_certain => Some(starts),
+                Some(_) if is_certain => Some(starts).filter(|wish| *wish || !needed.contains(key)),
                 Some(true) if starts => Some(true),
                 Some(_) | None => None,
             };
@@ -224,4 +256,10 @@ impl World {
     pub(super) fn wish_nothing(&mut self) {
         self.wishes.values_mut().for_each(|wish| *wish = None);
     }
+}
+
+/// The numbers in the names of a group and a process.
+fn number(key: &Key) -> (usize, usize) {
+    let of = |name: &str| name[1..].parse().expect("a letter and a number");
+    (of(&key.0), of(&key.1))
 }

@@ -6,7 +6,7 @@ use crate::{
     clock::Moment,
     config::{AutoRestart, Dependency, GroupConfig, GroupKind, ProgramConfig},
     process::{Aftermath, Denied, Effect, Exit, Pid, ProcessState, test_defaults},
-    supervisor::{Mode, ProcessId, Supervisor},
+    supervisor::{Mode, ProcessId, Replaced, Supervisor},
 };
 
 /// A supervisor of groups of one program each, and the names of what was spawned, in order.
@@ -49,13 +49,14 @@ impl Sim {
     }
 
     fn add(&mut self, program: ProgramConfig) {
-        let group = GroupConfig {
-            name: program.name.clone(),
-            priority: program.priority,
-            kind: GroupKind::Program,
-            processes: vec![Arc::new(program)],
-        };
-        self.supervisor.add_group(Arc::new(group)).unwrap();
+        let group = Self::group(program);
+        self.supervisor.add_group(group).unwrap();
+    }
+
+    /// A group of this program alone.
+    fn group(program: ProgramConfig) -> Arc<GroupConfig> {
+        let (name, priority, kind) = (program.name.clone(), program.priority, GroupKind::Program);
+        Arc::new(GroupConfig { name, priority, kind, processes: vec![Arc::new(program)] })
     }
 
     fn id(&self, name: &str) -> ProcessId {
@@ -75,7 +76,7 @@ impl Sim {
                 }
                 Effect::Changed { to, .. } => self.states.push((name, to)),
                 Effect::Signal { .. } => self.told.push(name),
-                Effect::EndLeftovers { .. } | Effect::Note(_) => {}
+                Effect::EndLeftovers { .. } | Effect::Waits | Effect::Note(_) => {}
             }
         }
     }
@@ -130,8 +131,16 @@ impl Sim {
         self.supervisor.process(self.id(name)).unwrap().state()
     }
 
+    /// What it waits for, or why it does not.
     fn why(&self, name: &str) -> &str {
-        self.supervisor.process(self.id(name)).unwrap().spawn_error().unwrap_or_default()
+        let process = self.supervisor.process(self.id(name)).unwrap();
+        process.waits_for().or_else(|| process.spawn_error()).unwrap_or_default()
+    }
+
+    fn replace(&mut self, program: ProgramConfig) -> Vec<Replaced> {
+        let replaced = self.supervisor.replace_group(Self::group(program), self.now).unwrap();
+        self.perform();
+        replaced
     }
 }
 
@@ -141,12 +150,9 @@ fn everything_starts_when_what_it_depends_on_is_up() {
     let mut sim = Sim::new(vec![program("front", &["web"]), program("web", &["db"]), program("db", &[])]);
     assert_eq!(
         (sim.spawned.as_slice(), sim.why("web")),
-        (["db".to_owned()].as_slice(), "waiting for db, which is STARTING")
+        (["db".to_owned()].as_slice(), "db, which is STARTING")
     );
-    assert_eq!(
-        (sim.state("front"), sim.why("front")),
-        (ProcessState::Starting, "waiting for web, which is STARTING")
-    );
+    assert_eq!((sim.state("front"), sim.why("front")), (ProcessState::Starting, "web, which is STARTING"));
     sim.pass(1);
     assert_eq!((sim.spawned.len(), sim.state("db")), (2, ProcessState::Running));
     sim.pass(1);
@@ -159,7 +165,7 @@ fn everything_starts_when_what_it_depends_on_is_up() {
 fn t24_a_dependency_that_comes_up_late_is_waited_for() {
     let mut sim = Sim::new(vec![program("db", &[]), program("web", &["db"])]);
     sim.exit("db", 1);
-    assert_eq!(sim.why("web"), "waiting for db, which is BACKOFF");
+    assert_eq!(sim.why("web"), "db, which is BACKOFF");
     sim.pass(1);
     sim.exit("db", 1);
     sim.pass(3);
@@ -180,7 +186,8 @@ fn t24_a_dependency_that_is_given_up_gives_a_reason_and_may_come_back() {
         (ProcessState::Fatal, "web, on which it depends, is FATAL")
     );
     sim.start("db").unwrap();
-    assert_eq!(sim.why("web"), "waiting for db, which is STARTING", "a reason of now");
+    assert_eq!((sim.state("web"), sim.why("web")), (ProcessState::Starting, "db, which is STARTING"));
+    assert_eq!((sim.state("front"), sim.why("front")), (ProcessState::Starting, "web, which is STARTING"));
     sim.pass(3);
     assert_eq!(sim.spawned[sim.spawned.len() - 3..], ["db", "web", "front"]);
     assert_eq!(sim.state("front"), ProcessState::Running);
@@ -204,10 +211,7 @@ fn t23_whatever_is_asked_of_a_process_that_waits_is_done_at_once() {
 
     let mut sim = Sim::new(vec![program("db", &[]), program("web", &["db"])]);
     sim.stop("db");
-    assert_eq!(
-        (sim.state("web"), sim.why("web")),
-        (ProcessState::Fatal, "db, on which it depends, is STOPPED")
-    );
+    assert_eq!((sim.state("web"), sim.why("web")), (ProcessState::Starting, "db, which is STOPPED"));
 
     let mut sim = Sim::new(vec![program("db", &[]), program("web", &["db"])]);
     sim.states.clear();
@@ -243,12 +247,21 @@ fn t26_a_start_by_hand_starts_what_it_depends_on() {
     let mut sim = Sim::new(programs());
     sim.start("db").unwrap();
     sim.supervisor.stop(sim.id("db"), sim.now).unwrap();
-    assert_eq!(sim.start("web"), Err(Denied::DependencyDown));
-    assert_eq!(
-        sim.supervisor.lacking(sim.id("web")).as_deref(),
-        Some("db, on which it depends, is STOPPING")
-    );
-    assert_eq!(sim.state("web"), ProcessState::Stopped, "nothing has changed");
+    sim.start("web").unwrap();
+    let why = "db, which is STOPPING";
+    assert_eq!((sim.state("web"), sim.why("web")), (ProcessState::Starting, why), "it cannot be started now");
+    assert!(sim.supervisor.process(sim.id("web")).unwrap().is_stalled());
+}
+
+#[test]
+fn t26_a_start_by_hand_of_what_is_held_back_tries_again() {
+    let mut sim = Sim::new(vec![program("db", &[]), program("web", &["db"])]);
+    sim.give_up("db");
+    assert_eq!((sim.state("web"), sim.start("web")), (ProcessState::Fatal, Ok(())));
+    assert_eq!((sim.state("web"), sim.state("db")), (ProcessState::Starting, ProcessState::Starting));
+    assert_eq!(sim.start("web"), Err(Denied::AlreadyStarted));
+    sim.pass(2);
+    assert_eq!(sim.state("web"), ProcessState::Running);
 }
 
 #[test]
@@ -260,10 +273,7 @@ fn a_start_that_nobody_asked_for_leaves_stopped_what_was_stopped() {
     sim.add(program("late", &["db"]));
     sim.supervisor.autostart("late", sim.now);
     sim.perform();
-    assert_eq!(
-        (sim.state("late"), sim.why("late")),
-        (ProcessState::Fatal, "db, on which it depends, is STOPPED")
-    );
+    assert_eq!((sim.state("late"), sim.why("late")), (ProcessState::Starting, "db, which is STOPPED"));
 }
 
 #[test]
@@ -282,7 +292,7 @@ fn what_ran_is_restarted_whatever_has_become_of_its_dependencies() {
     sim.stop("web");
     sim.supervisor.start_again(sim.id("web"), sim.now).unwrap();
     sim.perform();
-    assert_eq!(sim.why("web"), "waiting for db, which is STARTING", "it is on its way");
+    assert_eq!(sim.why("web"), "db, which is STARTING", "it is on its way");
 }
 
 #[test]
@@ -304,14 +314,138 @@ fn what_has_done_its_work_is_up_and_what_failed_at_it_is_not() {
 }
 
 #[test]
-fn programs_that_depend_on_each_other_are_held_back_with_a_reason() {
+fn programs_that_depend_on_each_other_wait_and_say_so() {
     // The configuration is refused then; but groups are updated one by one.
     let mut sim = Sim::new(vec![program("a", &["b"]), program("b", &["a"])]);
     sim.pass(10);
     assert_eq!(sim.spawned.len(), 0);
-    assert_eq!((sim.state("a"), sim.why("a")), (ProcessState::Fatal, "b, on which it depends, is FATAL"));
-    assert_eq!((sim.state("b"), sim.why("b")), (ProcessState::Fatal, "a, on which it depends, is FATAL"));
-    assert_eq!(sim.start("a"), Err(Denied::DependencyDown));
+    for (name, other) in [("a", "b, which is STARTING"), ("b", "a, which is STARTING")] {
+        let process = sim.supervisor.process(sim.id(name)).unwrap();
+        assert_eq!((process.is_stalled(), process.waits_for()), (true, Some(other)));
+    }
+    sim.start("a").unwrap_err();
+    sim.stop("a");
+    assert_eq!((sim.state("a"), sim.why("b")), (ProcessState::Stopped, "a, which is STOPPED"));
+}
+
+#[test]
+fn who_waits_is_told_of_other_settings_and_of_processes_that_have_gone() {
+    let mut sim = Sim::new(vec![program("db", &[]), program("cache", &[]), program("web", &["db", "cache"])]);
+    sim.stop("db");
+    sim.pass(1);
+    assert_eq!(sim.why("web"), "db, which is STOPPED");
+    sim.replace(ProgramConfig { command: "another".to_owned(), ..program("web", &["db"]) });
+    assert_eq!(
+        (sim.state("web"), sim.spawned.len()),
+        (ProcessState::Starting, 2),
+        "a new command starts nothing"
+    );
+    sim.replace(program("web", &["cache", "late"]));
+    assert_eq!(sim.why("web"), "late, which is not active");
+    sim.start("db").unwrap();
+    sim.stop("db");
+    assert_eq!(sim.why("web"), "late, which is not active", "db is nobody's affair any more");
+    sim.add(ProgramConfig { autostart: false, ..program("late", &[]) });
+    sim.replace(program("web", &["late"]));
+    assert_eq!(sim.spawned.last().unwrap(), "late", "what is needed and untouched is started");
+    sim.stop("late");
+    sim.supervisor.remove_group("late", sim.now).unwrap();
+    assert_eq!(sim.why("web"), "late, which is not active");
+    sim.replace(program("web", &["cache"]));
+    assert_eq!(sim.spawned.last().unwrap(), "web");
+}
+
+#[test]
+fn a_process_that_leaves_the_group_that_is_waited_for_is_not_waited_for() {
+    let web = || ProgramConfig { depends_on: vec![Dependency::Group("g".to_owned())], ..program("web", &[]) };
+    let mut sim = Sim::new(vec![web()]);
+    let group = |names: &[&str]| {
+        let processes = names.iter().map(|name| Arc::new(program(name, &[]))).collect();
+        Arc::new(GroupConfig { name: "g".to_owned(), priority: 1, kind: GroupKind::Group, processes })
+    };
+    assert_eq!(sim.why("web"), "g:*, which is not active");
+    sim.supervisor.add_group(group(&["a", "b"])).unwrap();
+    let a = sim.supervisor.find("g", "a").unwrap();
+    sim.supervisor.start(a, sim.now).unwrap();
+    sim.perform();
+    sim.pass(1);
+    assert_eq!(sim.why("web"), "g:b, which is STOPPED");
+    sim.supervisor.replace_group(group(&["a"]), sim.now).unwrap();
+    sim.perform();
+    assert_eq!(sim.spawned, ["a", "web"]);
+}
+
+#[test]
+fn the_worst_of_several_is_named() {
+    let mut sim = Sim::new(vec![program("a", &[]), program("b", &[]), program("web", &["a", "b"])]);
+    assert_eq!(sim.why("web"), "a, which is STARTING");
+    sim.stop("a");
+    assert_eq!(sim.why("web"), "a, which is STOPPED");
+    sim.give_up("b");
+    assert_eq!((sim.state("web"), sim.why("web")), (ProcessState::Fatal, "b, on which it depends, is FATAL"));
+    sim.start("b").unwrap();
+    assert_eq!((sim.state("web"), sim.why("web")), (ProcessState::Starting, "a, which is STOPPED"));
+    sim.pass(1);
+    sim.start("a").unwrap();
+    assert_eq!(sim.why("web"), "a, which is STARTING");
+    sim.pass(1);
+    assert_eq!(sim.spawned.last().unwrap(), "web");
+}
+
+#[test]
+fn a_shutdown_ends_what_a_dependency_left_behind_before_its_turn() {
+    let mut sim = Sim::new(vec![
+        ProgramConfig { autorestart: AutoRestart::Never, ..program("db", &[]) },
+        program("web", &["db"]),
+    ]);
+    sim.pass(2);
+    sim.supervisor.begin_shutdown(Mode::ShuttingDown, sim.now);
+    sim.perform();
+    assert_eq!(sim.told, ["web"]);
+    let db = sim.id("db");
+    let pid = sim.supervisor.process(db).unwrap().pid().unwrap();
+    sim.supervisor.handle_reaped(pid);
+    let remains = Aftermath { remains: true, diagnosis: None };
+    sim.supervisor.handle_exit(db, Exit::Code(0), remains, sim.now);
+    sim.perform();
+    sim.exit("web", 0);
+    assert!(!sim.supervisor.is_shut_down(), "something of db is left");
+    sim.supervisor.handle_leftovers_gone(db, sim.now);
+    assert!(sim.supervisor.is_shut_down());
+}
+
+#[test]
+fn many_that_depend_on_many_are_started_and_stopped_in_order() {
+    let group = |name: &str, depends_on: &[&str]| {
+        let of = |n| {
+            let own = program(&format!("{name}{n}"), depends_on);
+            Arc::new(ProgramConfig { program: name.to_owned(), startsecs: Duration::ZERO, ..own })
+        };
+        let processes = (0..300).map(of).collect();
+        Arc::new(GroupConfig { name: name.to_owned(), priority: 1, kind: GroupKind::Program, processes })
+    };
+    let mut sim = Sim::new(Vec::new());
+    sim.supervisor.add_group(group("web", &["db"])).unwrap();
+    sim.supervisor.add_group(group("db", &[])).unwrap();
+    sim.supervisor.autostart_but(&Default::default(), &["web", "db"], sim.now);
+    sim.perform();
+    assert!(sim.spawned[..300].iter().all(|name| name.starts_with("db")));
+    assert_eq!(sim.spawned.len(), 600);
+    sim.supervisor.begin_shutdown(Mode::ShuttingDown, sim.now);
+    sim.perform();
+    for round in 0..2 {
+        assert_eq!(sim.told.len(), 300 * (round + 1));
+        for pid in sim.children.keys().copied().collect::<Vec<_>>() {
+            let id = sim.children[&pid];
+            if sim.supervisor.process(id).unwrap().state() == ProcessState::Stopping {
+                sim.children.remove(&pid);
+                sim.supervisor.handle_reaped(pid);
+                sim.supervisor.handle_exit(id, Exit::Code(0), Aftermath::default(), sim.now);
+            }
+        }
+        sim.perform();
+    }
+    assert!(sim.told[..300].iter().all(|name| name.starts_with("web")) && sim.supervisor.is_shut_down());
 }
 
 #[test]
@@ -322,7 +456,7 @@ fn a_thousand_wait_for_one_without_being_looked_at_in_vain() {
     assert_eq!(sim.spawned.len(), 1);
     sim.pass(1);
     assert_eq!(sim.spawned.len(), 1001);
-    assert!(sim.supervisor.waiting.by_dependency.is_empty(), "nobody waits any more");
+    assert!(sim.supervisor.waiting.watched.is_empty(), "nobody waits any more");
 }
 
 #[test]
@@ -349,13 +483,10 @@ fn a_shutdown_stops_what_depends_on_others_before_these() {
 
 #[test]
 fn a_shutdown_ends_whatever_depends_on_whatever() {
-    let mut sim = Sim::new(vec![program("a", &["b"]), program("b", &["a"]), program("c", &["a"])]);
-    for name in ["a", "b", "c"] {
-        // Those that are held back come up when a does.
-        let _ = sim.supervisor.start_again(sim.id(name), sim.now);
-        sim.perform();
-        sim.pass(1);
-    }
+    let mut sim = Sim::new(vec![program("a", &[]), program("b", &["a"]), program("c", &["a"])]);
+    sim.pass(2);
+    let circle = Sim::group(program("a", &["b"]));
+    sim.supervisor.replace_group(circle, sim.now).unwrap();
     let mut chain: Vec<ProgramConfig> =
         (0..3000).map(|n| program(&format!("p{n}"), &[&format!("p{}", n + 1)])).collect();
     chain.push(program("p3000", &[]));
