@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -21,6 +21,8 @@ use nix::{
     unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2},
 };
 use rustix::fs::{FlockOperation, flock};
+
+use crate::os::lock::lock_soon;
 
 /// Exit status of a start that failed for a reason that the user can mend, as Supervisor's.
 pub const USAGE_STATUS: u8 = 2;
@@ -213,7 +215,9 @@ impl Pidfile {
             let metadata = file.metadata().map_err(unwritable)?;
             // A lock on `/dev/null` would be shared with everybody who had the same idea.
             if metadata.is_file() {
-                match lock(&file) {
+                match lock_soon(&file, || {
+                    read_pid(&file).and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw)
+                }) {
                     Ok(()) => {}
                     Err(rustix::io::Errno::WOULDBLOCK) => {
                         return Err(PidfileError::Held { path: path.to_owned(), pid: read_pid(&file) });
@@ -276,20 +280,6 @@ impl Drop for Pidfile {
     }
 }
 
-/// Locks the file; gives a daemon that was just killed the moment that the kernel takes to close its files.
-fn lock(file: &File) -> rustix::io::Result<()> {
-    for _ in 0..20 {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            done => return done,
-        }
-        let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-        // A pause cut short by a signal is long enough.
-        let _ = rustix::thread::nanosleep(&pause);
-    }
-    Err(rustix::io::Errno::WOULDBLOCK)
-}
-
 /// Opens without truncating: the content belongs to the holder of the lock. Std opens close-on-exec.
 fn open_pidfile(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o666).open(path)
@@ -305,9 +295,9 @@ fn is_same_file(path: &Path, file: &File) -> bool {
 
 /// The pid in a pidfile.
 fn read_pid(file: &File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let mut text = [0; 32];
+    let len = file.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(&text[..len]).ok()?.trim().parse().ok()
 }
 
 /// Replaces the content by our pid.

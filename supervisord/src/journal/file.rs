@@ -14,8 +14,6 @@ use std::{
     time::Instant,
 };
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{
     Alien, Line, Snapshot,
     condition::{self, Condition, Outcome},
@@ -23,7 +21,10 @@ use super::{
     record::Header,
     replay, reserve,
 };
-use crate::{clock::Moment, os::search};
+use crate::{
+    clock::Moment,
+    os::{lock::lock_soon, search},
+};
 
 /// Name of the journal in the runtime directory, and of the file that becomes one.
 const NAME: &str = "journal";
@@ -94,7 +95,7 @@ impl Journal {
         let lock =
             OpenOptions::new().read(true).custom_flags(flags).open(directory).map_err(system(directory))?;
         check_private(directory, &lock)?;
-        lock_soon(&lock).map_err(|_| JournalError::Held(directory.to_path_buf()))?;
+        lock_soon(&lock, || None).map_err(|_| JournalError::Held(directory.to_path_buf()))?;
         let path = directory.join(NAME);
         let text = match fs::read(&path) {
             Ok(text) => text,
@@ -316,18 +317,4 @@ fn check_private(path: &Path, directory: &File) -> Result<(), JournalError> {
         return not_private(format!("has mode {:o}: others can write to it", metadata.mode() & 0o7777));
     }
     Ok(())
-}
-
-/// A daemon that was killed lets go of its lock a moment later.
-fn lock_soon(file: &File) -> rustix::io::Result<()> {
-    for _ in 0..20 {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            done => return done,
-        }
-        let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-        // A pause cut short by a signal is long enough.
-        let _ = rustix::thread::nanosleep(&pause);
-    }
-    Err(rustix::io::Errno::WOULDBLOCK)
 }

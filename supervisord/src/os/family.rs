@@ -69,7 +69,7 @@ fn parse_list(list: &[u8]) -> Vec<Pid> {
 }
 
 /// Reads a file below `/proc` in as few calls as possible: the usual ways feel their way, for these have no size.
-fn read_small(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+pub(super) fn read_small(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut bytes = vec![0; PAGE];
     let mut len = 0;

@@ -13,6 +13,7 @@ pub mod guard;
 pub mod handover;
 pub mod limits;
 pub mod listen;
+pub mod lock;
 pub mod memory;
 pub mod passing;
 pub mod pipe;
