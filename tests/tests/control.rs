@@ -420,7 +420,7 @@ fn a_client_that_goes_away_stops_no_operation() {
     );
     daemon.until_starts("starts", 1);
     let stop = daemon.ctl_background(&["stop", "x"], "stop.out");
-    daemon.until_state("x", "STOPPING");
+    daemon.until_log("waiting for x to stop");
     drop(stop);
     daemon.until_state("x", "STOPPED");
     daemon.until_no_programs();

@@ -83,7 +83,7 @@ fn a_missing_configuration_file_is_reported_once() {
 #[test]
 fn while_everything_is_being_stopped_questions_are_answered_and_orders_are_not() {
     let mut daemon = Daemon::prepare(
-        "[program:lingering]\ncommand=$ACTOR ignore=TERM print=ready sleep\nstopwaitsecs=60\nstartsecs=0\n\
+        "[program:lingering]\ncommand=$ACTOR ignore=TERM print=ready sleep\nstopwaitsecs=3600\nstartsecs=0\n\
          stdout_logfile=$DIR/lingering.log\n",
     );
     daemon.launch(&[]);

@@ -24,10 +24,10 @@ fn a_program_is_running_after_startsecs_and_not_before() {
     assert!(up > Duration::from_secs(1), "{up:?}");
     assert_eq!(daemon.state("y"), "STARTING");
     let status = daemon.ctl("status x").stdout;
-    assert!(status.starts_with(&format!(
-        "x                                RUNNING   pid {}, uptime 0:00:0",
-        start.pid
-    )));
+    assert!(
+        status
+            .starts_with(&format!("x                                RUNNING   pid {}, uptime 0:", start.pid))
+    );
     let mut seen = 1;
     until_quick("a start with startsecs=1", Duration::from_millis(1900), || {
         daemon.ctl("stop x");

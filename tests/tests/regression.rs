@@ -8,7 +8,7 @@ use supervisor_tests::{Daemon, Signal, is_root, kill, observe};
 const DEAF: &str = "[program:deaf]
 command=$ACTOR ignore=TERM print=up sleep
 startsecs=0
-stopwaitsecs=2
+stopwaitsecs=6
 stdout_logfile=$DIR/deaf.log
 ";
 

@@ -76,6 +76,7 @@ fn t65_a_worker_that_finds_no_job_within_startsecs_becomes_fatal_and_says_why() 
     let daemon = Daemon::start(
         "[program:queue]
 command=$ACTOR record=$DIR/starts
+startsecs=3600
 startretries=1
 autorestart=true
 ",

@@ -173,15 +173,19 @@ fn deadlines_go_on_where_they_were() {
         "[program:starting]
 command=$ACTOR sleep
 startsecs=6
+[program:later]
+command=$ACTOR sleep
+startsecs=3600
 [program:failing]
 command=$ACTOR exit=1
+startsecs=3600
 startretries=20
 ",
     );
     daemon.until("a few failures", || daemon.json("failing")["retries"].as_u64() >= Some(2));
     let retries = daemon.json("failing")["retries"].as_u64();
     upgrade(&daemon);
-    assert_eq!(daemon.state("starting"), "STARTING");
+    assert_eq!(daemon.state("later"), "STARTING");
     assert!(daemon.json("failing")["retries"].as_u64() >= retries, "failures are still counted");
     daemon.until_state("starting", "RUNNING");
     daemon.until("the next failure", || daemon.json("failing")["retries"].as_u64() > retries);
