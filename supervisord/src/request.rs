@@ -210,6 +210,8 @@ pub struct ProcessInfo {
     pub now: Duration,
     /// Why it failed last.
     pub spawn_error: String,
+    /// Whether it waits for a process that will not come up by itself.
+    pub is_stalled: bool,
     /// Last exit status; −1 if a signal ended it; 0 while it runs.
     pub exit_status: i32,
     /// Signal that ended it last, 0 if none.

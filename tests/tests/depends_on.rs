@@ -225,6 +225,51 @@ fn a_changed_program_waits_for_what_is_added_with_the_change() {
 }
 
 #[test]
+fn a_program_that_is_taken_over_before_what_it_waits_for_comes_up_with_it() {
+    let config = program("aweb", "startsecs=0\ndepends_on=zdb,zslow") + &program("zdb", "startsecs=0");
+    let slow = |startsecs| program("zslow", &format!("startsecs={startsecs}"));
+    for gap in Gap::ALL {
+        let mut daemon = Daemon::start_for_gap(&format!("{config}{}", slow(600)));
+        daemon.until_starts("zslow", 1);
+        daemon.until_state("zdb", "RUNNING");
+        daemon.pass(gap, |_| ());
+        assert_eq!(description(&daemon, "aweb"), "waiting for zslow, which is STARTING", "{gap:?}");
+        daemon.configure(&format!("{config}{}", slow(0)));
+        daemon.ctl("update");
+        daemon.until_state("aweb", "RUNNING");
+    }
+}
+
+#[test]
+fn start_all_and_stop_all_reach_what_is_held_back() {
+    let web = program("web", "startsecs=0\ndepends_on=db");
+    let daemon = Daemon::start(&format!(
+        "{web}[program:db]\ncommand=$DIR/mended record=$DIR/db sleep\nstartretries=0\nstartsecs=0\n"
+    ));
+    daemon.until_state("web", "FATAL");
+    daemon.ctl("stop all");
+    assert_eq!(daemon.state("web"), "STOPPED");
+    daemon.ctl("start web").fails(7, "web: ERROR (db, on which it depends, is FATAL)\n");
+    std::os::unix::fs::symlink(supervisor_tests::actor(), daemon.path("mended")).expect("a link");
+    let reply = daemon.ctl("start all");
+    assert_eq!((reply.status, reply.stdout.lines().count()), (0, 2), "{reply:?}");
+    assert!(reply.stdout.contains("web: started") && reply.stdout.contains("db: started"), "{reply:?}");
+}
+
+#[test]
+fn a_client_that_waits_over_an_upgrade_is_told_when_it_waits_in_vain() {
+    let db = program("db", "startsecs=600\nautostart=false");
+    let web = program("web", "startsecs=0\nautostart=false\ndepends_on=db");
+    let mut daemon = Daemon::start_for_gap(&format!("{web}{db}"));
+    let mut client = daemon.ctl_background(&["start", "web"], "start");
+    daemon.until_state("web", "STARTING");
+    daemon.pass(Gap::Upgrade, |_| ());
+    daemon.ctl("stop db").is("db: stopped\n");
+    assert_eq!(client.wait(), 7);
+    assert!(client.text().contains("web: ERROR (waiting for db, which is STOP"), "{}", client.text());
+}
+
+#[test]
 fn groups_that_an_update_adds_come_in_the_order_of_their_dependencies() {
     let daemon = Daemon::start("");
     daemon.configure(&(program("a", "startsecs=0\ndepends_on=z") + &program("z", "startsecs=0")));

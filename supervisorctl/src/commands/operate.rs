@@ -112,7 +112,7 @@ async fn wait_on(
     let mut rpc = session.rpc().await?;
     let now = rpc.list_processes(request.clone()).await?.into_inner().processes;
     let is_named = !is_gathered(name);
-    let is_open = |process: &Process| is_named || outcome(order, process.state()).is_none();
+    let is_open = |process: &Process| is_named || outcome(order, process).is_none();
     let key = |process: &Process| (process.group.clone(), process.name.clone());
     let mut open: HashSet<_> = now.iter().filter(|process| is_open(process)).map(key).collect();
     open.retain(|key| !told.contains(key));
@@ -127,11 +127,12 @@ async fn wait_on(
             }
             Err(failure) => return Err(failure),
         };
-        if let Some(reason) = outcome(order, process.state())
+        if let Some(reason) = outcome(order, &process)
             && open.remove(&key(&process))
         {
             told.insert(key(&process));
-            let Process { name, group, spawn_error: description, .. } = process;
+            let Process { name, group, spawn_error, description, .. } = process;
+            let description = if reason == Reason::DependencyDown { description } else { spawn_error };
             let result = ProcessResult { name, group, reason: reason.into(), description, phase: 0 };
             tell(session, &Done { operation: order.operation(), result: &result });
         }
@@ -139,10 +140,11 @@ async fn wait_on(
     Ok(())
 }
 
-/// What a state means for a process that was asked to start or stop; `None` = it is on the way.
-fn outcome(order: Order<'_>, state: ProcessState) -> Option<Reason> {
-    match (order, state) {
+/// What has become of a process that was asked to start or stop; `None` = it is on the way.
+fn outcome(order: Order<'_>, process: &Process) -> Option<Reason> {
+    match (order, process.state()) {
         (Order::Signal(_) | Order::Clear, _) => Some(Reason::Ok),
+        (Order::Start, ProcessState::Starting) if process.stalled => Some(Reason::DependencyDown),
         (Order::Start, ProcessState::Starting) | (Order::Stop, ProcessState::Stopping) => None,
         (Order::Start, ProcessState::Running) => Some(Reason::Ok),
         (Order::Start, ProcessState::Backoff | ProcessState::Fatal) => Some(Reason::SpawnError),

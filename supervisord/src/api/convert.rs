@@ -159,6 +159,7 @@ pub fn process(info: ProcessInfo) -> v1::Process {
         stop: info.stop.map_or(0, seconds),
         now: seconds(info.now),
         spawn_error: info.spawn_error,
+        stalled: info.is_stalled,
         exit_status: info.exit_status,
         stdout_logfile: path(info.stdout_logfile),
         stderr_logfile: path(info.stderr_logfile),

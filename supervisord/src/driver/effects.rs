@@ -82,7 +82,7 @@ impl Driver {
     }
 
     /// Tells watchers what a process waits for, and whoever waits for its start that this may take for ever.
-    fn publish_wait(&mut self, id: ProcessId, now: Moment) {
+    pub(super) fn publish_wait(&mut self, id: ProcessId, now: Moment) {
         self.generation.send_modify(|generation| *generation += 1);
         let generation = *self.generation.borrow();
         if let Some(unit) = self.units.get_mut(&id) {

@@ -1,5 +1,7 @@
 //! Operations on processes: who is meant, what is asked of the core, and what the client hears of each.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::mpsc;
 
 use super::{
@@ -122,12 +124,27 @@ impl Driver {
         let gathered: Vec<_> = targets.gathered.iter().copied().filter(needs_start).collect();
         let gathered = self.supervisor.in_start_order(&gathered);
         let ids = targets.named.iter().copied().chain(gathered).collect();
+        self.start_in_order(operation, ids, wait, now);
+    }
+
+    fn start_in_order(&mut self, operation: OperationId, ids: Vec<ProcessId>, wait: bool, now: Moment) {
+        // The start of one may let others wait that were held back until now: that is what was asked for.
+        let is_given_up = |id: &ProcessId| {
+            self.process_is(*id, |process| process.is_held_back() && !process.state().is_started())
+        };
+        let held_back: BTreeSet<ProcessId> = ids.iter().copied().filter(is_given_up).collect();
         for id in self.supervisor.after_dependencies(ids) {
-            self.start_one(operation, id, wait, now);
+            self.start_one(operation, id, (wait, held_back.contains(&id)), now);
         }
     }
 
-    fn start_one(&mut self, operation: OperationId, id: ProcessId, wait: bool, now: Moment) {
+    fn start_one(
+        &mut self,
+        operation: OperationId,
+        id: ProcessId,
+        (wait, was_held_back): (bool, bool),
+        now: Moment,
+    ) {
         let Some(process) = self.supervisor.process(id) else { return };
         if let Err(error) = self.launcher.check(process.config()) {
             let result = self.result_with(id, error.reason(), error.to_string());
@@ -141,8 +158,19 @@ impl Driver {
         if wait {
             self.operations.wait(operation, id, Goal::Started);
         }
-        match self.supervisor.start(id, now) {
-            Ok(()) if wait => self.perform_effects(now),
+        let asked = match self.supervisor.start(id, now) {
+            Err(Denied::AlreadyStarted) if was_held_back => Ok(()),
+            asked => asked,
+        };
+        if was_held_back && self.process_is(id, |process| process.state() == ProcessState::Running) {
+            self.operations.forget(operation, id);
+            return self.report_outcome(operation, id, Ok(()));
+        }
+        match asked {
+            Ok(()) if wait => {
+                self.perform_effects(now);
+                self.publish_wait(id, now);
+            }
             Ok(()) => {
                 self.perform_effects(now);
                 // What is known at once is said also to who does not wait, as by Supervisor.
@@ -171,8 +199,9 @@ impl Driver {
     }
 
     fn stop_all(&mut self, operation: OperationId, targets: &Targets, aim: Aim, now: Moment) {
-        let needs_stop =
-            |id: &ProcessId| self.process_is(*id, |process| !process.is_at_rest() || process.has_leftovers());
+        let needs_stop = |id: &ProcessId| {
+            self.process_is(*id, |p| !p.is_at_rest() || p.has_leftovers() || p.is_held_back())
+        };
         let gathered: Vec<_> = targets.gathered.iter().copied().filter(needs_stop).collect();
         // Highest priority number first, as Supervisor's documentation says.
         let gathered = self.supervisor.in_start_order(&gathered).into_iter().rev();
@@ -239,9 +268,7 @@ impl Driver {
     /// Ends an operation that waits for nothing any more; a restart goes on with its starts.
     pub(super) fn finish_operation(&mut self, operation: OperationId, now: Moment) {
         if let Some(to_start) = self.operations.finish(operation) {
-            for id in self.supervisor.after_dependencies(to_start) {
-                self.start_one(operation, id, true, now);
-            }
+            self.start_in_order(operation, to_start, true, now);
             self.operations.release(operation);
             self.operations.finish(operation);
         }

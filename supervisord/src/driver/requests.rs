@@ -222,6 +222,7 @@ impl Driver {
             stop: process.ended_at().map(|at| at.unix),
             now: now.unix,
             spawn_error: process.spawn_error().unwrap_or_default().to_owned(),
+            is_stalled: process.is_stalled(),
             exit_status: process.exit().map_or(0, crate::process::Exit::status),
             exit_signal: process.exit().and_then(crate::process::Exit::signal).unwrap_or(0),
             retries: process.failures(),

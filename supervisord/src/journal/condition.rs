@@ -7,7 +7,7 @@ use crate::clock::Moment;
 
 /// Bytes beyond which a journal is written anew if it has also grown to [`GROWTH`] times what it was then.
 const COMPACT_AT: u64 = 256 << 10;
-/// See [`COMPACT_AT`]. When many of many programs crash again and again, half a record is written anew for each that is
+/// See `COMPACT_AT`. When many of many programs crash again and again, half a record is written anew for each that is
 /// appended.
 pub const GROWTH: u64 = 3;
 /// Bytes that may be written between the decision to write all anew and the moment when that is done, and some more: a

@@ -119,6 +119,32 @@ impl Process {
         }
     }
 
+    /// The second half of a restart: it waits to be told how it stands with what it depends on.
+    pub(super) fn begin_start_again(&mut self, now: Moment) {
+        if self.config.depends_on.is_empty() {
+            return self.begin_start(now);
+        }
+        self.hold = Hold { insists: true, ..Hold::default() };
+        self.enter(State::Waiting);
+    }
+
+    /// Asks for a start when the stop that is under way is over.
+    pub fn start_once_stopped(&mut self) {
+        if self.is_stopping() && !self.halted {
+            (self.wanted, self.starts_again, self.stopped_by_hand) = (true, true, false);
+        }
+    }
+
+    /// Whether a stop is under way.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.state, State::Stopping { .. } | State::StoppingLeftovers { .. })
+    }
+
+    /// What the next daemon must know. What insists is one whose restart was cut short.
+    pub(super) fn is_to_be_held_back(&self) -> bool {
+        self.wanted && self.hold != Hold::default() && !self.hold.insists
+    }
+
     /// Waits no longer.
     pub(super) fn stop_waiting(&mut self) {
         self.hold = Hold::default();
@@ -133,6 +159,11 @@ impl Process {
     pub fn is_held_back(&self) -> bool {
         let is_given_up = self.state == State::Fatal && self.hold.has_failed;
         self.wanted && !self.halted && (self.state == State::Waiting || is_given_up)
+    }
+
+    /// Whether it waits, and has not been told what for.
+    pub fn is_ignorant(&self) -> bool {
+        self.state == State::Waiting && self.hold.what.is_none()
     }
 
     /// Whether it waits, so that it has no child that has other settings than it has.

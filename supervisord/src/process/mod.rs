@@ -269,7 +269,7 @@ impl Process {
             State::Exited { restart_at: Some(_) } | State::Waiting | State::Spawning => {
                 self.rest_after_stop(now);
             }
-            State::Fatal if self.hold.has_failed => self.rest_after_stop(now),
+            State::Fatal if self.hold.has_failed && !self.halted => self.rest_after_stop(now),
             State::Stopped | State::Exited { .. } | State::Fatal if self.leftovers != Leftovers::None => {
                 self.rest_after_stop(now);
             }
@@ -525,7 +525,7 @@ impl Process {
     fn enter_stopped(&mut self, now: Moment) {
         self.enter(State::Stopped);
         if std::mem::take(&mut self.starts_again) && !self.halted {
-            self.begin_start(now);
+            self.begin_start_again(now);
         }
     }
 

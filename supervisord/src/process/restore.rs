@@ -70,7 +70,8 @@ impl Process {
                 ended: self.ended_at.map(stamp),
                 spawn_error: self.spawn_error.clone(),
                 exit: self.exit,
-                held_back: self.is_held_back(),
+                // Also while all is being stopped: should that be cut short, it goes on.
+                held_back: self.is_to_be_held_back(),
                 stopped: self.stopped_by_hand,
             },
             leftovers: match self.leftovers {

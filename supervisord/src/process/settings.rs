@@ -28,7 +28,7 @@ impl Process {
         };
         is_changed
             && match self.state {
-                State::Stopped => new.autostart && !self.config.autostart && self.spawned_at.is_none(),
+                State::Stopped => new.autostart && !self.config.autostart && self.is_untouched(),
                 State::Exited { restart_at: None } | State::Fatal if !self.wanted => false,
                 State::Fatal => true,
                 State::Exited { restart_at: None } if change == ProcessChange::Restart => new.autostart,

@@ -106,14 +106,16 @@ impl Supervisor {
     /// As [`Process::start`]; [`Denied::NotRunning`] when there is no such process any more.
     pub fn start(&mut self, id: ProcessId, now: Moment) -> Result<(), Denied> {
         let is_startable = self.process(id).is_some_and(Process::is_startable);
-        if is_startable {
-            self.start_what_is_needed(id, Process::is_startable, now);
+        let is_stalled = self.process(id).is_some_and(Process::is_stalled);
+        if is_startable || is_stalled {
+            let may_start = |process: &Process| process.is_startable() || process.is_stopping();
+            self.start_what_is_needed(id, may_start, now);
         }
         let dependencies = self.dependencies_of(id);
         let asked = self.with(id, now, |process| process.start_after(dependencies, now));
         match asked.unwrap_or(Err(Denied::NotRunning)) {
-            // It was held back, and waits already for what has just been started.
-            Err(Denied::AlreadyStarted) if is_startable => Ok(()),
+            // It waits, perhaps already for what has just been started.
+            Err(Denied::AlreadyStarted) if is_startable || is_stalled => Ok(()),
             answer => answer,
         }
     }
@@ -151,19 +153,22 @@ impl Supervisor {
 
     /// Starts what `id` depends on and will not come up by itself, as far as `may_start` it.
     fn start_what_is_needed(&mut self, id: ProcessId, may_start: impl Fn(&Process) -> bool, now: Moment) {
-        let is_needed = |id: ProcessId| {
+        let is = |id: ProcessId, question: &dyn Fn(&Process) -> bool| {
             let process = self.process(id);
-            process.is_some_and(|process| Standing::of(process) >= Standing::Stalled && may_start(process))
+            process.is_some_and(|process| Standing::of(process) >= Standing::Stalled && question(process))
         };
-        let of_one = |id| self.needed_by(id).filter(|id| is_needed(*id)).collect();
+        // What waits itself is asked for what it waits for.
+        let leads_on = |process: &Process| may_start(process) || process.is_waiting();
+        let of_one = |id| self.needed_by(id).filter(|id| is(*id, &leads_on)).collect();
         let mut needed = needed_first(vec![id], of_one);
-        needed.retain(|needed| *needed != id);
+        needed.retain(|needed| *needed != id && is(*needed, &may_start));
         for needed in needed {
             let why = self.written(id);
             let dependencies = self.dependencies_of(needed);
             self.with(needed, now, |process| {
                 process.note_needed_by(why);
-                // Not refused: it is at rest.
+                process.start_once_stopped();
+                // Refused only while it is being stopped.
                 let _ = process.start_after(dependencies, now);
             });
         }

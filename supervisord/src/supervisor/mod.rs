@@ -102,6 +102,8 @@ pub struct Supervisor {
     mode: Mode,
     shutdown: Option<Shutdown>,
     waiting: Waiting,
+    /// Whether processes are being put in the place of others, so that nobody can say yet how it stands with them.
+    is_restoring: bool,
     next_id: u64,
     /// Processes to which something has happened, for whoever writes down what becomes of them.
     touched: Vec<ProcessId>,
@@ -131,6 +133,7 @@ impl Supervisor {
             mode: Mode::Running,
             shutdown: None,
             waiting: Waiting::default(),
+            is_restoring: false,
             next_id: 0,
             touched: Vec::new(),
             forgotten: false,
@@ -283,6 +286,7 @@ impl Supervisor {
     ) {
         let (timeline, now) = at;
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        self.is_restoring = true;
         entry.process = Process::restored(Arc::clone(entry.process.config()), memory, timeline);
         match (entry.process.pid(), ended) {
             // Its pid may be another's by now.
@@ -297,6 +301,7 @@ impl Supervisor {
                 self.with(id, now, |_| ());
             }
         }
+        self.is_restoring = false;
     }
 
     /// Lets a restored process go on with what it was about to do. See [`Process::resume`].
@@ -466,7 +471,8 @@ impl Supervisor {
         let before = (entry.process.state(), Standing::of(&entry.process));
         let answer = input(&mut entry.process);
         let has_changed = before != (entry.process.state(), Standing::of(&entry.process));
-        let is_held_back = entry.process.is_held_back();
+        let is_held_back = entry.process.is_held_back() && !self.is_restoring;
+        let is_ignorant = is_held_back && entry.process.is_ignorant();
         while let Some(effect) = entry.process.poll_effect() {
             self.effects.push_back((id, effect));
         }
@@ -491,6 +497,9 @@ impl Supervisor {
         }
         if is_held_back {
             self.watch_dependencies(id);
+        }
+        if is_ignorant {
+            self.tell(id, now);
         }
         if has_changed {
             self.tell_dependents(id, now);

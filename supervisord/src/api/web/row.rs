@@ -209,6 +209,7 @@ pub(super) mod tests {
             stop: None,
             now: Duration::from_secs(1_086_403),
             spawn_error: String::new(),
+            is_stalled: false,
             exit_status: 0,
             exit_signal: 0,
             retries: 0,

@@ -86,13 +86,20 @@ fn what_an_operator_stops_does_not_wait_any_longer() {
 
 #[test]
 fn a_process_that_waits_goes_on_waiting_under_the_next_daemon_and_says_nothing_of_it() {
-    for (dependencies, state) in [
+    let kinds = [
         (coming(), ProcessState::Starting),
         (stalled(), ProcessState::Starting),
         (failed(), ProcessState::Fatal),
-    ] {
+    ];
+    for ((dependencies, state), is_halted) in kinds.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let state = *state;
         let mut sim = Sim::new(|_| ());
         sim.start_after(dependencies.clone());
+        // A shutdown that is cut short.
+        if is_halted {
+            sim.process.halt();
+            let _ = sim.process.stop(sim.now);
+        }
         let timeline = crate::clock::timeline();
         let memory = sim.process.memory(timeline);
         let config = Arc::clone(sim.process.config());

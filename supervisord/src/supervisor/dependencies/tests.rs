@@ -243,14 +243,6 @@ fn t26_a_start_by_hand_starts_what_it_depends_on() {
     sim.start("web").unwrap();
     sim.pass(2);
     assert_eq!(sim.spawned[4..], ["db", "web"], "an operator had stopped it, and asks for what needs it");
-
-    let mut sim = Sim::new(programs());
-    sim.start("db").unwrap();
-    sim.supervisor.stop(sim.id("db"), sim.now).unwrap();
-    sim.start("web").unwrap();
-    let why = "db, which is STOPPING";
-    assert_eq!((sim.state("web"), sim.why("web")), (ProcessState::Starting, why), "it cannot be started now");
-    assert!(sim.supervisor.process(sim.id("web")).unwrap().is_stalled());
 }
 
 #[test]
@@ -262,6 +254,76 @@ fn t26_a_start_by_hand_of_what_is_held_back_tries_again() {
     assert_eq!(sim.start("web"), Err(Denied::AlreadyStarted));
     sim.pass(2);
     assert_eq!(sim.state("web"), ProcessState::Running);
+}
+
+#[test]
+fn t26_a_start_by_hand_reaches_through_what_waits_and_what_is_being_stopped() {
+    let mut sim = Sim::new(vec![program("db", &[]), program("mid", &["db"]), program("top", &["mid"])]);
+    sim.stop("db");
+    assert_eq!((sim.why("mid"), sim.why("top")), ("db, which is STOPPED", "mid, which is STARTING"));
+    sim.start("top").unwrap();
+    assert_eq!((sim.state("db"), sim.why("mid")), (ProcessState::Starting, "db, which is STARTING"));
+    sim.pass(3);
+    assert_eq!(sim.state("top"), ProcessState::Running);
+
+    sim.stop("top");
+    sim.stop("mid");
+    sim.supervisor.stop(sim.id("db"), sim.now).unwrap();
+    sim.start("mid").unwrap();
+    assert_eq!((sim.state("db"), sim.why("mid")), (ProcessState::Stopping, "db, which is STOPPING"));
+    assert!(!sim.supervisor.process(sim.id("mid")).unwrap().is_stalled(), "it is restarted");
+    sim.exit("db", 0);
+    sim.pass(3);
+    assert_eq!((sim.state("db"), sim.state("mid")), (ProcessState::Running, ProcessState::Running));
+}
+
+#[test]
+fn the_second_half_of_a_restart_waits_for_what_is_on_its_way() {
+    let mut sim = Sim::new(vec![program("db", &[]), program("web", &["db"])]);
+    sim.pass(2);
+    for name in ["db", "web"] {
+        sim.supervisor.renew(sim.id(name), sim.now);
+    }
+    sim.perform();
+    sim.exit("web", 0);
+    assert_eq!((sim.state("web"), sim.why("web")), (ProcessState::Starting, "db, which is STOPPING"));
+    sim.exit("db", 0);
+    assert_eq!(sim.spawned, ["db", "web", "db"]);
+    sim.pass(1);
+    assert_eq!(sim.spawned[3..], ["web"]);
+
+    sim.pass(1);
+    sim.stop("db");
+    sim.supervisor.renew(sim.id("web"), sim.now);
+    sim.perform();
+    sim.exit("web", 0);
+    assert_eq!(sim.spawned[4..], ["web"], "it ran without");
+}
+
+#[test]
+fn who_is_restored_first_does_not_take_others_for_what_they_are_not_yet() {
+    let programs = || vec![program("web", &["db", "slow"]), program("db", &[]), program("slow", &[])];
+    let mut sim = Sim::new(programs());
+    sim.pass(0);
+    sim.supervisor.start(sim.id("slow"), sim.now).unwrap_err();
+    let timeline = crate::clock::timeline();
+    let names = ["web", "db", "slow"];
+    let memories = names.map(|name| sim.supervisor.process(sim.id(name)).unwrap().memory(timeline));
+    let mut next = Sim::new(Vec::new());
+    next.now = sim.now;
+    for program in programs() {
+        next.add(program);
+    }
+    for (name, memory) in names.iter().zip(&memories) {
+        let at = (timeline, next.now);
+        next.supervisor.restore(next.id(name), memory, None, at);
+    }
+    for name in names {
+        next.supervisor.resume(next.id(name), next.now);
+    }
+    assert_eq!((next.why("web"), next.states.len()), ("db, which is STARTING", 0));
+    next.pass(1);
+    assert_eq!(next.spawned, ["web"]);
 }
 
 #[test]
@@ -323,7 +385,8 @@ fn programs_that_depend_on_each_other_wait_and_say_so() {
         let process = sim.supervisor.process(sim.id(name)).unwrap();
         assert_eq!((process.is_stalled(), process.waits_for()), (true, Some(other)));
     }
-    sim.start("a").unwrap_err();
+    sim.start("a").unwrap();
+    assert_eq!(sim.spawned.len(), 0);
     sim.stop("a");
     assert_eq!((sim.state("a"), sim.why("b")), (ProcessState::Stopped, "a, which is STOPPED"));
 }
