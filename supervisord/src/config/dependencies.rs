@@ -241,27 +241,8 @@ const FORMS: &str = "names of programs, of groups (\"g\" or \"g:*\") or of proce
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs};
-
     use super::*;
-    use crate::config::{
-        Config,
-        error::ConfigErrors,
-        load::{Inputs, Overrides, load},
-    };
-
-    fn read(text: &str) -> Result<Config, ConfigErrors> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.conf");
-        fs::write(&path, format!("[supervisord]\n{text}")).unwrap();
-        let inputs = Inputs {
-            environment: BTreeMap::new(),
-            cwd: "/".into(),
-            host_node_name: "h".to_owned(),
-            temporary_directory: "/tmp".into(),
-        };
-        load(&path, &inputs, &Overrides::default()).map(|loaded| loaded.config)
-    }
+    use crate::config::diff::tests::read;
 
     /// `[program:x]` for each, with these keys.
     fn programs(sections: &[(&str, &str)]) -> String {

@@ -212,13 +212,18 @@ fn with_live_settings(old: &ProgramConfig, new: &ProgramConfig) -> ProgramConfig
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeMap, fs};
 
     use super::*;
-    use crate::config::load::{Inputs, Overrides, load};
+    use crate::config::{
+        Config,
+        error::ConfigErrors,
+        load::{Inputs, Overrides, load},
+    };
 
-    fn groups(text: &str) -> Vec<GroupConfig> {
+    /// Reads a file with this text after `[supervisord]`.
+    pub(in crate::config) fn read(text: &str) -> Result<Config, ConfigErrors> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.conf");
         fs::write(&path, format!("[supervisord]\n{text}")).unwrap();
@@ -228,7 +233,11 @@ mod tests {
             host_node_name: "h".to_owned(),
             temporary_directory: "/tmp".into(),
         };
-        load(&path, &inputs, &Overrides::default()).unwrap().config.groups
+        load(&path, &inputs, &Overrides::default()).map(|loaded| loaded.config)
+    }
+
+    fn groups(text: &str) -> Vec<GroupConfig> {
+        read(text).unwrap().groups
     }
 
     fn names(names: &[&str]) -> Vec<String> {
