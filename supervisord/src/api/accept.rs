@@ -1,47 +1,35 @@
-//! The accept loop: takes connections from every listening socket, finds out which protocol each speaks, checks
-//! who asks, and hands every request to the router of its protocol.
+//! The accept loop: takes connections from every listening socket, finds out which protocol each speaks, and lets its
+//! requests through `gate.rs`.
 //!
 //! Owns connections: their number, their patience and their end. gRPC (HTTP/2 with prior knowledge) and HTTP/1.1
 //! share each socket; the first bytes tell them apart.
 
 use std::{
     io,
-    net::SocketAddr,
-    os::{fd::AsFd, unix::net::UnixListener as StdUnixListener},
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
-    sync::{Notify, OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, watch},
     task::{JoinError, JoinSet},
 };
-use tower::ServiceExt;
 use tracing::{error, trace};
 
 use super::{
-    answers::Answers,
-    auth, origin,
+    gate::{Gate, PeerGate, Routers},
     places::Places,
+    socket::{Endpoint, Listener, Peer, Socket, Stream},
     stall::{Stall, Watched},
-    xmlrpc::error_page,
 };
 use crate::{
-    config::{Credentials, Listen, ServerConfig},
+    config::{Listen, ServerConfig},
     os::limits,
 };
 
@@ -75,65 +63,6 @@ const FIRST_WORDS: Duration = Duration::from_millis(300);
 
 /// Pause after `accept` failed for want of descriptors or memory; without it the loop would spin.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// A bound, listening socket.
-#[derive(Debug)]
-pub enum Listener {
-    /// Of `[unix_http_server]`.
-    Unix(StdUnixListener),
-    /// Of `[inet_http_server]`.
-    Tcp(std::net::TcpListener),
-}
-
-/// A listening socket and who may use it.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// The socket.
-    pub listener: Listener,
-    /// What clients must present; `None` = nothing.
-    pub credentials: Option<Credentials>,
-    /// Name of its configuration section, for messages.
-    pub section: String,
-    /// Where it listens, as configured.
-    pub listen: Listen,
-}
-
-impl Endpoint {
-    /// The endpoint of a configured server.
-    pub fn new(server: &ServerConfig, listener: Listener) -> Self {
-        Self {
-            listener,
-            credentials: server.credentials.clone(),
-            section: server.section.clone(),
-            listen: server.listen.clone(),
-        }
-    }
-}
-
-/// Who is at the other end of a connection; an extension of every request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// A process on this machine, as the kernel saw it when it connected.
-    Local {
-        /// Its user id.
-        uid: u32,
-        /// Its process id; `None` when it is in a pid namespace that we do not see.
-        pid: Option<i32>,
-    },
-    /// A TCP client.
-    Remote(SocketAddr),
-    /// The kernel did not tell.
-    Unknown,
-}
-
-/// Where requests go.
-#[derive(Debug, Clone)]
-pub struct Routers {
-    /// Requests whose content type is gRPC's.
-    pub grpc: Router,
-    /// All others.
-    pub http: Router,
-}
 
 /// The running accept loops, one per socket. Dropping it cuts every connection.
 #[derive(Debug)]
@@ -262,76 +191,6 @@ struct Limits {
     connections: usize,
     first_request: Duration,
 }
-
-/// A listening socket registered with the runtime.
-#[derive(Debug)]
-enum Socket {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-impl Socket {
-    /// Registers `listener`, which becomes non-blocking.
-    fn register(listener: Listener) -> io::Result<Self> {
-        match listener {
-            Listener::Unix(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(Self::Unix(UnixListener::from_std(listener)?))
-            }
-            Listener::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(Self::Tcp(TcpListener::from_std(listener)?))
-            }
-        }
-    }
-
-    /// The same socket by another descriptor.
-    fn again(&self) -> io::Result<Listener> {
-        Ok(match self {
-            Self::Unix(listener) => Listener::Unix(listener.as_fd().try_clone_to_owned()?.into()),
-            Self::Tcp(listener) => Listener::Tcp(listener.as_fd().try_clone_to_owned()?.into()),
-        })
-    }
-
-    /// Gives up the address, whoever else has the socket open.
-    fn stop_listening(&self) {
-        let closed = match self {
-            Self::Unix(listener) => rustix::net::shutdown(listener, rustix::net::Shutdown::Both),
-            Self::Tcp(listener) => rustix::net::shutdown(listener, rustix::net::Shutdown::Both),
-        };
-        if let Err(error) = closed {
-            trace!("cannot close a listening socket early: {error}");
-        }
-    }
-
-    /// The next connection. Cancel-safe. Accepted sockets are close-on-exec: mio uses `accept4`.
-    async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match self {
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let peer = stream
-                    .peer_cred()
-                    .map_or(Peer::Unknown, |peer| Peer::Local { uid: peer.uid(), pid: peer.pid() });
-                Ok((Box::new(stream), peer))
-            }
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                // Small replies must not wait for an acknowledgement; a failure only costs time.
-                drop(stream.set_nodelay(true));
-                // Or a machine that has lost its power would hold a place for ever; likewise no reason to refuse it.
-                let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
-                Ok((Box::new(stream), Peer::Remote(address)))
-            }
-        }
-    }
-}
-
-/// An accepted connection of either kind.
-type Stream = Box<dyn Connection>;
-
-/// What both kinds of connection can do.
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 
 /// One socket with its accept loop.
 struct Door {
@@ -504,267 +363,6 @@ async fn has_stopped(stopped: &mut watch::Receiver<Stop>) -> Stop {
     stopped.wait_for(Stop::is_set).await.map_or(Stop::End, |why| *why)
 }
 
-/// Who may ask what on one socket.
-#[derive(Debug, Clone)]
-struct Gate {
-    routers: Routers,
-    credentials: Option<Arc<Credentials>>,
-}
-
-impl Gate {
-    /// The gate of one connection.
-    fn for_peer(self, peer: Peer) -> PeerGate {
-        PeerGate {
-            gate: self,
-            peer,
-            requests: Arc::default(),
-            refused: Arc::default(),
-            answers: Answers::default(),
-        }
-    }
-}
-
-/// The gate of one connection.
-#[derive(Debug, Clone)]
-struct PeerGate {
-    gate: Gate,
-    peer: Peer,
-    /// How many requests were let in.
-    requests: Arc<AtomicU64>,
-    /// One was not, and the connection is to end; over HTTP/1.1 the response says so itself.
-    refused: Arc<Notify>,
-    answers: Answers,
-}
-
-impl PeerGate {
-    /// Answers one request.
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
-        let mut request = request.map(Body::new);
-        let is_grpc = is_grpc(&request);
-        if !settle_host(&mut request) {
-            return Ok(error_page(StatusCode::BAD_REQUEST));
-        }
-        if !auth::is_allowed(self.gate.credentials.as_deref(), request.headers()) {
-            if request.version() == Version::HTTP_2 {
-                self.refused.notify_one();
-            }
-            return Ok(if is_grpc { unauthenticated_grpc() } else { unauthorized_http(request.version()) });
-        }
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        request.extensions_mut().insert(self.peer);
-        if is_grpc {
-            // No browser speaks this protocol without TLS.
-            let turn = self.answers.turn().await;
-            let response = self.gate.routers.grpc.oneshot(request).await;
-            return response.map(|response| response.map(|body| turn.with(body)));
-        }
-        match self.sender(&request) {
-            Ok(sender) => {
-                request.extensions_mut().insert(sender);
-                // Over HTTP/1.1 there is one at a time.
-                let turn = self.answers.turn().await;
-                let response = self.gate.routers.http.oneshot(request).await;
-                response.map(|response| response.map(|body| turn.with(body)))
-            }
-            Err(foreign) => Ok(forbidden(foreign)),
-        }
-    }
-
-    /// Who sent an HTTP request, and whether it may come in.
-    fn sender(&self, request: &Request<Body>) -> Result<origin::Sender, origin::Foreign> {
-        let way = origin::Way {
-            is_loopback: matches!(self.peer, Peer::Remote(address) if address.ip().to_canonical().is_loopback()),
-            has_password: self.gate.credentials.is_some(),
-            own_name: || nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
-        };
-        let sender = origin::judge(request.method(), request.headers(), way)?;
-        // Only the forms of the page carry a secret that can dispel the doubt.
-        let has_forms = matches!(request.uri().path(), "/" | "/index.html");
-        if sender == origin::Sender::Doubtful && !has_forms {
-            return Err(origin::Foreign::Site);
-        }
-        Ok(sender)
-    }
-}
-
-/// Sees to it that a request names its host once, in the header `Host` (source: RFC 9112, 3.2). Whether it does: proxies
-/// differ in which of two they take, and so in what they let pass.
-fn settle_host(request: &mut Request<Body>) -> bool {
-    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
-        return false;
-    }
-    // HTTP/2 has it there only; in HTTP/1.1 what stands there counts.
-    let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
-    match authority {
-        None => true,
-        Some(Ok(host)) => {
-            request.headers_mut().insert(header::HOST, host);
-            true
-        }
-        Some(Err(_)) => false,
-    }
-}
-
-/// Whether a request is a gRPC call.
-fn is_grpc(request: &Request<Body>) -> bool {
-    request.version() == Version::HTTP_2
-        && request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// The refusal of a gRPC call.
-fn unauthenticated_grpc() -> Response<Body> {
-    tonic::Status::unauthenticated("this server wants a user name and a password").into_http()
-}
-
-/// The refusal of another request, as Supervisor's: the browser asks for a password.
-fn unauthorized_http(version: Version) -> Response<Body> {
-    let mut response = error_page(StatusCode::UNAUTHORIZED);
-    let headers = response.headers_mut();
-    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"default\""));
-    if version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// The refusal of what another site caused.
-fn forbidden(foreign: origin::Foreign) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("{foreign}\n")));
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-}
-
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixStream,
-    };
-
-    use super::*;
-
-    /// Asks once and reads what comes.
-    async fn ask(stream: &mut UnixStream) -> String {
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut reply = vec![0; 1000];
-        let length = stream.read(&mut reply).await.unwrap();
-        String::from_utf8_lossy(&reply[..length]).into_owned()
-    }
-
-    /// A server with two places. `/wait` is answered when that is allowed.
-    fn two_places(path: &std::path::Path) -> (Servers, Arc<tokio::sync::Notify>) {
-        let listener = Listener::Unix(StdUnixListener::bind(path).unwrap());
-        let listen = Listen::Unix { path: path.into(), mode: 0o700, owner: None };
-        let section = "unix_http_server".to_owned();
-        let endpoint = Endpoint { listener, credentials: None, section, listen };
-        let allowed = Arc::new(tokio::sync::Notify::new());
-        let wait = Arc::clone(&allowed);
-        let http = Router::new().route(
-            "/wait",
-            axum::routing::get(move || async move {
-                wait.notified().await;
-                "waited"
-            }),
-        );
-        let http = http.route("/large", axum::routing::get(async || vec![0_u8; 64 << 20]));
-        let limits = Limits { connections: 2, first_request: Duration::from_secs(60) };
-        let routers = Routers { grpc: Router::new(), http };
-        (Servers::start_with(vec![endpoint], &routers, limits).unwrap(), allowed)
-    }
-
-    #[tokio::test]
-    async fn the_most_silent_connection_leaves_when_another_client_comes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.sock");
-        let (_servers, _) = two_places(&path);
-        let mut first = UnixStream::connect(&path).await.unwrap();
-        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
-        let mut second = UnixStream::connect(&path).await.unwrap();
-        assert!(ask(&mut second).await.starts_with("HTTP/1.1 404"));
-        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
-        // The second has been silent for longer now; one that never says anything would be too.
-        let mut third = UnixStream::connect(&path).await.unwrap();
-        assert!(ask(&mut third).await.starts_with("HTTP/1.1 404"));
-        assert_eq!(second.read(&mut [0]).await.unwrap(), 0, "the second was closed");
-        let mut fourth = UnixStream::connect(&path).await.unwrap();
-        assert!(ask(&mut fourth).await.starts_with("HTTP/1.1 404"));
-        assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "then the first");
-        assert!(ask(&mut third).await.starts_with("HTTP/1.1 404"));
-    }
-
-    #[tokio::test]
-    async fn strangers_take_no_places_from_who_is_here() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.sock");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = port.local_addr().unwrap();
-        let endpoint = |listener| Endpoint {
-            listener,
-            credentials: None,
-            section: String::new(),
-            listen: Listen::Inet { host: String::new(), port: 1 },
-        };
-        let unix = Listener::Unix(StdUnixListener::bind(&path).unwrap());
-        let http = Router::new().route("/wait", axum::routing::get(std::future::pending::<&str>));
-        let limits = Limits { connections: 1, first_request: Duration::from_secs(60) };
-        let routers = Routers { grpc: Router::new(), http };
-        let endpoints = vec![endpoint(unix), endpoint(Listener::Tcp(port))];
-        let _servers = Servers::start_with(endpoints, &routers, limits).unwrap();
-        let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
-        stranger.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let early = tokio::time::timeout(Duration::from_millis(100), stranger.read(&mut [0])).await;
-        assert!(early.is_err(), "it waits for its answer");
-        let mut here = UnixStream::connect(&path).await.unwrap();
-        let answer = tokio::time::timeout(Duration::from_secs(20), ask(&mut here)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 404"));
-    }
-
-    #[tokio::test]
-    async fn clients_that_take_nothing_of_their_answers_leave_when_another_comes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.sock");
-        let (_servers, _) = two_places(&path);
-        let mut stuck = Vec::new();
-        for _ in 0..2 {
-            let mut stream = UnixStream::connect(&path).await.unwrap();
-            stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-            stream.read_exact(&mut [0; 100]).await.unwrap();
-            stuck.push(stream);
-        }
-        let mut third = UnixStream::connect(&path).await.unwrap();
-        let answer = tokio::time::timeout(Duration::from_secs(60), ask(&mut third)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 404"));
-    }
-
-    #[tokio::test]
-    async fn a_connection_whose_answer_is_awaited_does_not_leave() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.sock");
-        let (_servers, allowed) = two_places(&path);
-        let mut served = Vec::new();
-        for _ in 0..2 {
-            let mut stream = UnixStream::connect(&path).await.unwrap();
-            stream.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-            served.push(stream);
-        }
-        let mut third = UnixStream::connect(&path).await.unwrap();
-        let early = tokio::time::timeout(Duration::from_millis(200), ask(&mut third)).await;
-        assert!(early.is_err(), "served beyond the bound: {early:?}");
-        allowed.notify_one();
-        allowed.notify_one();
-        for stream in &mut served {
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.ends_with("waited"), "{answer}");
-        }
-        let mut late = vec![0; 1000];
-        let length =
-            tokio::time::timeout(Duration::from_secs(20), third.read(&mut late)).await.unwrap().unwrap();
-        assert!(late[..length].starts_with(b"HTTP/1.1 404"));
-    }
-}
+#[path = "accept/tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! What clients connect to: listening sockets, one accept loop for gRPC and HTTP/1.1, authentication.
 //!
-//! `accept` takes connections and sends each request to one of two routers; `auth` and `origin` decide who may pass. What
+//! `accept` takes connections from each `socket`; their requests go through a `gate` to one of two routers, and `auth` and `origin`
+//! decide who may pass. What
 //! the gRPC calls do is in the service given to [`grpc_router`]; this module adds the standard health and reflection
 //! services to it. Over HTTP/1.1 there are `xmlrpc`, the log streams of `logtail`, and `web`, the page.
 
@@ -8,10 +9,12 @@ mod accept;
 mod answers;
 mod auth;
 pub mod convert;
+mod gate;
 pub mod grpc;
 mod logtail;
 mod origin;
 mod places;
+mod socket;
 mod stall;
 mod web;
 pub mod xmlrpc;
@@ -27,7 +30,9 @@ use http::StatusCode;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-pub use accept::{Endpoint, Listener, Peer, Routers, Servers};
+pub use accept::Servers;
+pub use gate::Routers;
+pub use socket::{Endpoint, Listener, Peer};
 
 use crate::request::Handle;
 

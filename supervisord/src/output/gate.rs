@@ -14,9 +14,37 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// Pipes served in one round.
+pub(super) const ROUND: usize = 64;
+
+/// Set in the data of an event that is about a log's target, not a stream.
+pub(super) const LOG_EVENT: u64 = 1 << 63;
+
 /// Room for one event.
 pub(crate) fn no_event() -> epoll::Event {
     epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }
+}
+
+/// Pipes that have something for us, as many as are served at a time.
+#[allow(missing_debug_implementations, reason = "an event of the kernel has none")]
+pub struct Round {
+    events: [epoll::Event; ROUND],
+    count: usize,
+}
+
+impl Round {
+    /// Whether a pipe has come to its end. Mostly its program has, too.
+    pub fn has_end(&self) -> bool {
+        let is_end = |event: &epoll::Event| {
+            let (data, flags) = (event.data.u64(), event.flags);
+            data & LOG_EVENT == 0 && flags.contains(epoll::EventFlags::HUP)
+        };
+        self.events().iter().any(is_end)
+    }
+
+    pub(super) fn events(&self) -> &[epoll::Event] {
+        &self.events[..self.count]
+    }
 }
 
 /// The gate before the pipes.
@@ -65,17 +93,17 @@ impl Gate {
         }
     }
 
-    /// Which pipes are ready; how many events there are.
-    pub(super) fn look(&mut self, events: &mut [epoll::Event]) -> usize {
-        let mut count = 0;
+    /// Which pipes are ready.
+    pub(super) fn look(&mut self) -> Round {
+        let mut round = Round { events: [no_event(); ROUND], count: 0 };
         // Clears the readiness unless more pipes may be ready than fit: from now on the timer, or a write while the
-        // gate is open, makes it ready again. The answer is in `count`.
+        // gate is open, makes it ready again. The answer is in `round`.
         let _ = self.watched.try_io(Interest::READABLE, |_| {
-            count = epoll::wait(&self.pipes, &mut *events, Some(&Timespec::default()))?;
-            if count < events.len() { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
+            round.count = epoll::wait(&self.pipes, &mut round.events, Some(&Timespec::default()))?;
+            if round.count < ROUND { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
         });
-        self.has_more = count == events.len();
-        count
+        self.has_more = round.count == ROUND;
+        round
     }
 
     /// Shuts the gate for a time.

@@ -36,8 +36,9 @@ use rustix::event::epoll;
 use tokio::sync::watch;
 
 use self::follow::Follower;
-use self::gate::Gate;
+pub use self::gate::Round;
 pub(crate) use self::gate::no_event;
+use self::gate::{Gate, LOG_EVENT, ROUND};
 use self::log::{Condition, Filter, Log, Moved, Tools};
 pub use self::log::{LogHealth, LogSpec, OpenError};
 pub use self::report::Report;
@@ -84,28 +85,6 @@ pub struct LogId(Key);
 /// Names a stream of an [`Output`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(Key);
-
-/// Pipes that have something for us, as many as are served at a time.
-#[allow(missing_debug_implementations, reason = "an event of the kernel has none")]
-pub struct Round {
-    events: [epoll::Event; ROUND],
-    count: usize,
-}
-
-impl Round {
-    /// Whether a pipe has come to its end. Mostly its program has, too.
-    pub fn has_end(&self) -> bool {
-        let is_end = |event: &epoll::Event| {
-            let (data, flags) = (event.data.u64(), event.flags);
-            data & LOG_EVENT == 0 && flags.contains(epoll::EventFlags::HUP)
-        };
-        self.events().iter().any(is_end)
-    }
-
-    fn events(&self) -> &[epoll::Event] {
-        &self.events[..self.count]
-    }
-}
 
 impl Output {
     /// Nothing captured yet. Must be called within a runtime.
@@ -215,14 +194,13 @@ impl Output {
 
     /// Which pipes have something for us. To be served by [`Output::pump`].
     pub fn look(&mut self) -> Round {
-        let mut events = [no_event(); ROUND];
-        let count = self.gate.look(&mut events);
-        Round { events, count }
+        self.gate.look()
     }
 
     /// Serves the pipes that have data, each with a bounded amount.
     pub fn pump(&mut self, round: &Round, now: Moment) {
-        let (events, count) = (round.events(), round.count);
+        let events = round.events();
+        let count = events.len();
         if count == 0 {
             return self.gate.open();
         }
@@ -598,13 +576,10 @@ fn announce(sender: &watch::Sender<u64>) {
 /// Capacity of the smallest pipe for each nanosecond that writes are left to gather: in that time the fastest program
 /// (1.2 GB/s) fills a quarter of it. 0.2 ms for a pipe of 1 MiB.
 const BYTES_PER_NANOSECOND: usize = 5;
-/// Pipes served in one round, and how many bytes they share.
-const ROUND: usize = 64;
+/// Bytes that the pipes of one round share.
 const ROUND_BYTES: usize = 4 << 20;
 /// Most bytes moved at a time.
 const MOST: usize = 1 << 20;
-/// Set in the data of an event that is about a log's target, not a stream.
-const LOG_EVENT: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests;

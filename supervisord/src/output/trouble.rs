@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
+use super::gate::LOG_EVENT;
 use super::log::{Condition, Log};
 use super::slots::Key;
 use super::writer::CHUNK;
-use super::{LOG_EVENT, Output, Report, StreamId};
+use super::{Output, Report, StreamId};
 use crate::clock::Moment;
 
 impl Output {
