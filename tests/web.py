@@ -167,6 +167,9 @@ startretries=1000
 command=/bin/true
 startsecs=0
 autorestart=false
+[program:count]
+command=/bin/sh -c 'i=1000000; while :; do i=$((i+1)); echo "line $i"; sleep 0.05; done'
+stopasgroup=true
 [program:worker]
 command=/bin/sleep 100000
 process_name=%(program_name)s_%(process_num)02d
@@ -340,6 +343,85 @@ class Checks:
         server.shutdown()
         self.browser.go(self.daemon.url)
         assert self.state("cron") == "running", "a foreign page stopped a program"
+
+    def who_goes_back_and_forth_keeps_no_connection(self):
+        browser = self.browser
+        for _ in range(5):
+            browser.go(self.daemon.url)
+            browser.go(f"{self.daemon.url}tail.html?processname=api")
+            until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
+        browser.go(self.daemon.url)
+        self.until_state("cron", "running")
+
+    def many_tabs_leave_connections_for_each_other(self):
+        browser = self.browser
+        browser.go(self.daemon.url)
+        first = browser.send("GET", "/window")
+        opened = []
+        for number in range(9):
+            opened.append(browser.send("POST", "/window/new", {"type": "tab"})["handle"])
+            browser.send("POST", "/window", {"handle": opened[-1]})
+            browser.go(self.daemon.url + ("tail.html?processname=api" if number % 2 else ""))
+        self.until_state("cron", "running")
+        browser.click(".row[data-name='mailer'] .start")
+        self.until_state("mailer", "running")
+        # Those that had to give their stream up see it too.
+        for handle in [first, opened[0]]:
+            browser.send("POST", "/window", {"handle": handle})
+            self.until_state("mailer", "running")
+        self.daemon.act("mailer", "stop")
+        for handle in opened:
+            browser.send("POST", "/window", {"handle": handle})
+            browser.send("DELETE", "/window")
+        browser.send("POST", "/window", {"handle": first})
+        self.until_state("mailer", "stopped")
+
+    def a_proxy_that_collects_answers_does_not_stop_the_page(self):
+        browser, target = self.browser, self.daemon.url
+
+        class Proxy(http.server.BaseHTTPRequestHandler):
+            """Puts the page below /sup/, and passes on nothing before the answer is complete."""
+
+            def do_GET(self):
+                request = urllib.request.Request(target + self.path.removeprefix("/sup/"), headers=dict(self.headers))
+                try:
+                    with urllib.request.urlopen(request, timeout=2 * BOUND) as reply:
+                        body, kind = reply.read(), reply.headers["Content-Type"]
+                    self.send_response(200)
+                    self.send_header("Content-Type", kind)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+                except OSError:
+                    pass  # the browser has gone
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.go(f"http://localhost:{server.server_port}/sup/")
+        self.until_state("mailer", "stopped")
+        for action, state in [("start", "running"), ("stop", "stopped")]:
+            self.daemon.act("mailer", action)
+            self.until_state("mailer", state)
+        assert browser.run("return document.getElementById('lost').hidden"), "it says that the connection is lost"
+        browser.go("about:blank")
+        server.shutdown()
+
+    def a_log_goes_on_where_it_was_interrupted(self):
+        browser = self.browser
+        browser.go(f"{self.daemon.url}tail.html?processname=count")
+        count = "return (document.getElementById('log').textContent.match(/line \\d+/g) || []).length"
+        for _ in range(3):
+            until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
+            before = browser.run(count)
+            until("more lines", lambda: browser.run(count) > before + 3)
+            browser.run("stop.abort()")
+        text = browser.run("return document.getElementById('log').textContent")
+        numbers = [int(line.split()[1]) for line in text.splitlines() if line]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"lines are lost or doubled: {numbers}"
 
     def links_to_actions_ask(self):
         self.browser.go(f"{self.daemon.url}index.html?processname=cron&action=stop")

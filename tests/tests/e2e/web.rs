@@ -219,6 +219,20 @@ fn changes_reach_the_page_without_being_asked_for() {
 }
 
 #[test]
+fn changes_can_be_asked_for_once_where_streams_do_not_get_through() {
+    let daemon = Daemon::start(PROGRAMS);
+    daemon.until_state("one", "RUNNING");
+    let page = get(&daemon, "/");
+    let since = page.body.split("data-since=\"").nth(1).unwrap().split('"').next().unwrap();
+    daemon.ctl("stop one");
+    let news = get(&daemon, &format!("/ui/changes?once=1&since={since}"));
+    assert_eq!((news.status, news.header("cache-control")), (200, Some("no-store")));
+    assert!(news.body.contains("s-stopped") && news.body.contains("\nid: "), "{}", news.body);
+    let news = get(&daemon, "/ui/changes?once=1&since=other.5");
+    assert!(news.body.contains("event: fresh") && !news.body.contains("\nid: "), "{}", news.body);
+}
+
+#[test]
 fn a_client_that_does_not_read_holds_up_nobody() {
     let mut daemon = Daemon::start(PROGRAMS);
     daemon.until_state("one", "RUNNING");

@@ -11,6 +11,8 @@ use sha1::{Digest, Sha1};
 pub(super) enum Asset {
     /// How all pages look.
     Style,
+    /// Which tabs move.
+    LiveScript,
     /// What moves on the status page.
     PageScript,
     /// What moves on the page of a log.
@@ -20,16 +22,17 @@ pub(super) enum Asset {
 }
 
 impl Asset {
+    const ALL: [Self; 5] = [Self::Style, Self::LiveScript, Self::PageScript, Self::TailScript, Self::Icon];
+
     /// The asset of this file name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Style, Self::PageScript, Self::TailScript, Self::Icon]
-            .into_iter()
-            .find(|asset| asset.name() == name)
+        Self::ALL.into_iter().find(|asset| asset.name() == name)
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Style => "style.css",
+            Self::LiveScript => "live.js",
             Self::PageScript => "page.js",
             Self::TailScript => "tail.js",
             Self::Icon => "icon.svg",
@@ -39,6 +42,7 @@ impl Asset {
     fn content(self) -> &'static str {
         match self {
             Self::Style => include_str!("style.css"),
+            Self::LiveScript => include_str!("live.js"),
             Self::PageScript => include_str!("page.js"),
             Self::TailScript => include_str!("tail.js"),
             Self::Icon => include_str!("icon.svg"),
@@ -48,7 +52,7 @@ impl Asset {
     fn kind(self) -> &'static str {
         match self {
             Self::Style => "text/css; charset=utf-8",
-            Self::PageScript | Self::TailScript => "text/javascript; charset=utf-8",
+            Self::LiveScript | Self::PageScript | Self::TailScript => "text/javascript; charset=utf-8",
             Self::Icon => "image/svg+xml",
         }
     }
@@ -57,7 +61,7 @@ impl Asset {
     fn version() -> &'static str {
         static VERSION: LazyLock<String> = LazyLock::new(|| {
             let mut digest = Sha1::new();
-            for asset in [Asset::Style, Asset::PageScript, Asset::TailScript, Asset::Icon] {
+            for asset in Asset::ALL {
                 digest.update(asset.content());
             }
             digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_file_is_found_by_its_name() {
-        for asset in [Asset::Style, Asset::PageScript, Asset::TailScript, Asset::Icon] {
+        for asset in Asset::ALL {
             assert_eq!(Asset::named(asset.name()), Some(asset));
         }
         assert_eq!(Asset::named("../mod.rs"), None);

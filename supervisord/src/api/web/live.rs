@@ -1,13 +1,14 @@
 //! What moves: the stream of changed rows (server-sent events), and a log as it grows.
 //!
 //! Each stream is a task of its own with a channel of one message: a client that reads slowly keeps its own task waiting
-//! and nobody else. While nothing changes a task sleeps, but for a comment once in a while that finds dead connections.
+//! and nobody else. While nothing changes a task sleeps, but for a sign of life once in a while: both ends find dead
+//! connections by it.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use serde_json::json;
@@ -24,8 +25,13 @@ use crate::{
 pub(super) const MOST_STREAMS: usize = 128;
 /// Shortest time between two messages to one client: changes in between go together.
 const PACE: Duration = Duration::from_millis(200);
-/// Time after which a quiet stream says that it is there: below the minute after which proxies give up.
-const KEEP_ALIVE: Duration = Duration::from_secs(50);
+/// The same for each row of the last message: a browser has to take them in.
+const PACE_OF_ROW: Duration = Duration::from_millis(1);
+/// Time after which a quiet stream says that it is there. `page.js` takes it for dead after more than two of these: a
+/// browser does not notice that a connection has gone while its machine slept.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// To a client that knows nothing of this daemon.
+const FRESH: &str = "retry: 1000\nevent: fresh\ndata: {}\n\n";
 
 /// The place of a client in the history: what it has seen, of which daemon.
 ///
@@ -63,6 +69,47 @@ impl From<Ended> for Gone {
     }
 }
 
+/// What `changes` would say first, and no more: for clients that ask again and again, since a proxy holds streams back or
+/// the browser has no connection left for one.
+pub(super) async fn news(web: &Web, id: &str) -> Response<Body> {
+    let text = match seen(web, id) {
+        None => FRESH.to_owned(),
+        Some(since) => match News::since(web, since).await {
+            Ok(news) => news.text,
+            Err(Gone) => return ending(),
+        },
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.headers_mut() = headers("text/event-stream");
+    response
+}
+
+/// What has changed.
+struct News {
+    text: String,
+    generation: u64,
+    rows: usize,
+}
+
+impl News {
+    async fn since(web: &Web, since: u64) -> Result<Self, Gone> {
+        let query = ListQuery { names: Vec::new(), since: Some(since) };
+        let listing = web.driver.ask(|reply| Request::List(reply, query)).await?;
+        let info = web.driver.ask(Request::Info).await?;
+        let generation = listing.generation;
+        let rows: Vec<String> =
+            listing.processes.iter().map(|process| Row::new(process, &web.zone).to_string()).collect();
+        let data = json!({ "total": listing.total, "notices": Notices(&info).to_string(), "rows": rows });
+        let text = format!("retry: 1000\nid: {}.{generation}\ndata: {data}\n\n", web.boot);
+        Ok(Self { text, generation, rows: rows.len() })
+    }
+
+    /// Time before the next.
+    fn pace(&self) -> Duration {
+        PACE + PACE_OF_ROW * u32::try_from(self.rows).unwrap_or(u32::MAX)
+    }
+}
+
 async fn tell_changes(
     web: &Web,
     since: Option<u64>,
@@ -72,25 +119,21 @@ async fn tell_changes(
     let mut since = match since {
         Some(since) => since,
         None => {
-            send(sender, "retry: 1000\nevent: fresh\ndata: {}\n\n".into()).await?;
+            send(sender, FRESH.to_owned()).await?;
             *changes.borrow()
         }
     };
     loop {
         changes.mark_unchanged();
-        let query = ListQuery { names: Vec::new(), since: Some(since) };
-        let listing = web.driver.ask(|reply| Request::List(reply, query)).await?;
-        let info = web.driver.ask(Request::Info).await?;
-        since = listing.generation;
-        let rows: Vec<String> =
-            listing.processes.iter().map(|process| Row::new(process, &web.zone).to_string()).collect();
-        let data = json!({ "total": listing.total, "notices": Notices(&info).to_string(), "rows": rows });
-        send(sender, format!("retry: 1000\nid: {}.{since}\ndata: {data}\n\n", web.boot)).await?;
-        quiet(sender, tokio::time::sleep(PACE)).await?;
+        let news = News::since(web, since).await?;
+        since = news.generation;
+        let pace = news.pace();
+        send(sender, news.text).await?;
+        quiet(sender, tokio::time::sleep(pace)).await?;
         loop {
             match tokio::time::timeout(KEEP_ALIVE, quiet(sender, changes.changed())).await {
                 Ok(changed) => break changed?.map_err(|_| Gone)?,
-                Err(_) => send(sender, ":\n\n".into()).await?,
+                Err(_) => send(sender, "event: alive\ndata: {}\n\n".to_owned()).await?,
             }
         }
     }
@@ -134,11 +177,16 @@ pub(super) fn follow(web: &Web, mut follower: Follower) -> Response<Body> {
 fn stream(kind: &'static str, receiver: mpsc::Receiver<Bytes>) -> Response<Body> {
     let frames = ReceiverStream::new(receiver).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
     let mut response = Response::new(Body::new(StreamBody::new(frames)));
-    let headers = response.headers_mut();
+    *response.headers_mut() = headers(kind);
+    response
+}
+
+fn headers(kind: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+    headers
 }
 
 fn too_many() -> Response<Body> {

@@ -130,7 +130,10 @@ impl Web {
                 let fields = fields_in(&request.uri);
                 let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
                 let id = last.or(fields.get("since")).unwrap_or_default().to_owned();
-                live::changes(self, &id).await
+                match fields.get("once") {
+                    Some(_) => live::news(&self, &id).await,
+                    None => live::changes(self, &id).await,
+                }
             }
             "follow" => self.follow(&fields_in(&request.uri)).await,
             _ => not_found(),

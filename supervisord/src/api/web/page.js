@@ -137,43 +137,112 @@ function icon(colour) {
   if (link.href !== url) link.href = url;
 }
 
-/* The stream. */
+/* The stream, or what replaces it. */
 
+const FIRST = 8000; // ms within which a stream says something
+const SILENCE = 40000; // ms: the server says something every 15 s
+const GLANCE = 2000; // ms between two questions while this tab has no stream
+const HIDDEN = 30000; // the same while nobody looks: title and icon go on
+
+let since = document.body.dataset.since; // what this page knows
+let isHolding = false; // whether this tab may have a stream
+let isHeldBack = false; // whether streams do not get through: a proxy collects them
 let source = null;
 let retry = 1000;
+let timer = 0;
 
-function connect(since) {
-  source = new EventSource(`ui/changes?since=${encodeURIComponent(since)}`);
-  source.addEventListener("fresh", restart);
-  source.onopen = () => {
-    retry = 1000;
-    lost.hidden = true;
-    document.body.classList.remove("away");
+function connect() {
+  source?.close();
+  source = null;
+  if (!isHolding || isHeldBack) return wait(glanceAgain, document.hidden ? HIDDEN : GLANCE);
+  const stream = new EventSource(`ui/changes?since=${encodeURIComponent(since)}`);
+  source = stream;
+  let hasSpoken = false;
+  const hear = (what) => (event) => {
+    hasSpoken = true;
+    here();
+    wait(() => silent(true), SILENCE);
+    what?.(event);
   };
-  source.onmessage = (event) => take(JSON.parse(event.data)).catch(away);
-  source.onerror = () => {
+  stream.addEventListener("alive", hear());
+  stream.addEventListener("fresh", hear(restart));
+  stream.onmessage = hear((event) => {
+    since = event.lastEventId;
+    take(JSON.parse(event.data)).catch(away);
+  });
+  stream.onerror = () => {
     away();
     // A server that answers with an error is not asked again by the browser.
-    if (source.readyState === EventSource.CLOSED) later();
+    if (stream.readyState === EventSource.CLOSED) later();
+    else wait(() => silent(hasSpoken), FIRST);
   };
+  wait(() => silent(hasSpoken), FIRST);
+}
+
+function wait(what, time) {
+  clearTimeout(timer);
+  timer = setTimeout(what, time);
+}
+
+/** Nothing has come for too long: the connection is dead, or whatever stands between keeps what comes. */
+async function silent(hasSpoken) {
+  source?.close();
+  if (!hasSpoken) isHeldBack = await glance();
+  connect();
+}
+
+async function glanceAgain() {
+  await glance();
+  connect();
+}
+
+/** Asks once what has changed; whether there was an answer. */
+async function glance() {
+  const asked = since;
+  try {
+    const url = `ui/changes?once=1&since=${encodeURIComponent(asked)}`;
+    const response = await fetch(url, { signal: AbortSignal.timeout(10000) });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`the server answers ${response.status}`);
+    const field = (name) => new RegExp(`^${name}: (.*)$`, "m").exec(text)?.[1];
+    if (field("event") === "fresh") since = await refetch();
+    else if (since === asked) {
+      await take(JSON.parse(field("data")));
+      since = field("id");
+    }
+    here();
+    return true;
+  } catch {
+    away();
+    return false;
+  }
+}
+
+function here() {
+  retry = 1000;
+  lost.hidden = true;
+  document.body.classList.remove("away");
 }
 
 function away() {
+  if (!lost.hidden) return;
   lost.textContent = "The connection to supervisord is lost; what is shown may be old. Trying again…";
   lost.hidden = false;
   document.body.classList.add("away");
 }
 
 function later() {
-  source.close();
-  setTimeout(restart, retry);
+  source?.close();
+  wait(restart, retry);
   retry = Math.min(retry * 2, 30000);
 }
 
 async function restart() {
   source?.close();
+  clearTimeout(timer);
   try {
-    connect(await refetch());
+    since = await refetch();
+    connect();
   } catch {
     away();
     later();
@@ -350,4 +419,5 @@ if (location.search) history.replaceState(null, "", location.pathname);
 adoptAll();
 refresh();
 setInterval(tick, 1000);
-connect(document.body.dataset.since);
+connect();
+holdStream(() => { isHolding = true; connect(); }, () => { isHolding = false; connect(); });

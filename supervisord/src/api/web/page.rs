@@ -21,8 +21,8 @@ use crate::{
 pub(super) struct Head<'a> {
     /// Title.
     pub title: &'a str,
-    /// Its script, if it has one.
-    pub script: Option<Asset>,
+    /// Its scripts, in the order in which they run.
+    pub scripts: &'a [Asset],
 }
 
 impl Display for Head<'_> {
@@ -37,7 +37,7 @@ impl Display for Head<'_> {
             Asset::Style.url(),
             Asset::Icon.url()
         )?;
-        if let Some(script) = self.script {
+        for script in self.scripts {
             write!(f, "<script src=\"{}\" defer></script>", script.url())?;
         }
         f.write_str("</head>\n")
@@ -141,7 +141,7 @@ impl Page<'_> {
 
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = Head { title: "Supervisor Status", script: Some(Asset::PageScript) };
+        let head = Head { title: "Supervisor Status", scripts: &[Asset::LiveScript, Asset::PageScript] };
         writeln!(
             f,
             "{head}<body data-since=\"{}\"><form method=\"post\" action=\"index.html\">\
@@ -198,7 +198,7 @@ pub(super) struct Confirmation<'a> {
 
 impl Display for Confirmation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = Head { title: "Supervisor: confirm", script: None };
+        let head = Head { title: "Supervisor: confirm", scripts: &[] };
         let mut target = format!("index.html?action={}", encode(self.action));
         let mut question = self.action.to_owned();
         if let Some(process) = self.process {
@@ -224,7 +224,7 @@ pub(super) struct Refused<'a>(pub(super) &'a str);
 
 impl Display for Refused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = Head { title: "Supervisor: not done", script: None };
+        let head = Head { title: "Supervisor: not done", scripts: &[] };
         writeln!(
             f,
             "{head}<body class=\"short\"><main><h1>Not done</h1><p>{}</p>\

@@ -15,6 +15,10 @@ let total = 0;
 let style = []; // classes of the colours that are on
 let kept = ""; // the beginning of a sequence whose end has not come yet
 let resume = null; // continues a paused stream
+let ending = null; // the last characters that came; null before the first
+
+const KNOWN = 300; // of these
+const AGAIN = 16384; // bytes of the log that a stream begins with which goes on where another one ended
 
 const SIGNS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const sign = (c) => {
@@ -79,41 +83,73 @@ function clear() {
   kept = "";
 }
 
+/** What of `text`, the end of the log, is not on the page yet. */
+function unseen(text) {
+  const at = ending === null ? -1 : text.indexOf(ending);
+  if (at >= 0) return text.slice(at + ending.length);
+  if (ending === null) clear();
+  else if (log.hasChildNodes()) note("some of what was written meanwhile is not shown");
+  return text;
+}
+
+/** A line that is not of the log. */
+function note(text) {
+  const line = document.createElement("span");
+  line.className = "note";
+  line.textContent = text;
+  log.append(line);
+  held.push(0);
+}
+
 /** Reads until the stream ends; what is not read while paused waits in the server's file. */
-async function read() {
-  const response = await fetch(log.dataset.follow);
+async function read(signal) {
+  const limit = ending === null ? "" : `&limit=${AGAIN}`; // the last one counts
+  const response = await fetch(log.dataset.follow + limit, { signal });
   if (!response.ok) throw new Error(`the server answers ${response.status}`);
   say("live");
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
-  let isFirst = true;
-  for (;;) {
+  for (let isFirst = true; ; isFirst = false) {
     const { done, value } = await reader.read();
     if (done) return;
-    if (pause.getAttribute("aria-pressed") === "true") await new Promise((go) => (resume = go));
-    if (isFirst) clear();
-    isFirst = false;
-    add(decoder.decode(value, { stream: true }));
+    while (isPaused() && !signal.aborted) await new Promise((go) => { resume = go; signal.addEventListener("abort", go); });
+    if (signal.aborted) return;
+    const text = decoder.decode(value, { stream: true });
+    add(isFirst ? unseen(text) : text);
+    ending = ((ending ?? "") + text).slice(-KNOWN);
   }
 }
+
+let isHolding = false; // whether this tab may have a stream
+let wake = () => {}; // when it may
+let stop = new AbortController(); // when it may not any more
 
 async function run() {
-  for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
+  for (let rest = 1000; ; ) {
+    if (!isHolding) {
+      say(document.hidden ? "" : "waiting: other windows are live; click here to go on");
+      await new Promise((go) => (wake = go));
+    }
+    stop = new AbortController();
     const began = performance.now();
-    try { await read(); } catch { /* said below */ }
-    if (performance.now() - began > 10000) wait = 1000;
+    try { await read(stop.signal); } catch { /* said below */ }
+    if (stop.signal.aborted) continue;
+    if (performance.now() - began > 10000) rest = 1000;
     say("connection lost, trying again…");
-    await new Promise((go) => setTimeout(go, wait));
+    await new Promise((go) => setTimeout(go, rest));
+    rest = Math.min(rest * 2, 30000);
   }
 }
 
+const isPaused = () => pause.getAttribute("aria-pressed") === "true";
+
 function say(text) {
-  if (pause.getAttribute("aria-pressed") !== "true") state.textContent = text;
+  if (!isPaused()) state.textContent = text;
   state.dataset.text = text;
 }
 
 pause.addEventListener("click", () => {
-  const paused = pause.getAttribute("aria-pressed") !== "true";
+  const paused = !isPaused();
   pause.setAttribute("aria-pressed", String(paused));
   pause.textContent = paused ? "Go on" : "Pause";
   state.textContent = paused ? "paused" : state.dataset.text;
@@ -135,4 +171,5 @@ document.addEventListener("keydown", (event) => {
 document.getElementById("controls").hidden = false;
 log.classList.add("wrap");
 log.scrollTop = log.scrollHeight;
+holdStream(() => { isHolding = true; wake(); }, () => { isHolding = false; stop.abort(); });
 run();

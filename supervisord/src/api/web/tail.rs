@@ -116,8 +116,11 @@ impl Display for TailPage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (title, query) = (self.wanted.title(), self.wanted.query());
         let query = Escaped(&query);
-        let script = matches!(self.content, Content::Log(_)).then_some(Asset::TailScript);
-        let head = Head { title: &title, script };
+        let scripts: &[Asset] = match self.content {
+            Content::Log(_) => &[Asset::LiveScript, Asset::TailScript],
+            Content::Problem(_) => &[],
+        };
+        let head = Head { title: &title, scripts };
         let heading = title.strip_prefix("Supervisor tail of ").unwrap_or(&title);
         write!(
             f,
