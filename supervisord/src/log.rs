@@ -138,7 +138,30 @@ struct Outlets {
     path: Option<PathBuf>,
     /// Reused for each line.
     line: String,
+    /// How many [`Gathering`]s there are.
+    gatherings: usize,
 }
+
+/// While it lives, lines are gathered and written together at its end: a line costs less, and what is urgent does not
+/// wait for the disk. Errors, and more lines than a few, are written at once.
+#[derive(Debug)]
+#[must_use = "lines are gathered as long as it lives"]
+pub struct Gathering(ActivityLog);
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let mut outlets = self.0.outlets();
+        outlets.gatherings -= 1;
+        if outlets.gatherings == 0 && outlets.has_gathered() {
+            outlets.flush();
+            drop(outlets);
+            self.0.announce();
+        }
+    }
+}
+
+/// So many bytes are gathered at most.
+const GATHERED: usize = 16 * 1024;
 
 impl ActivityLog {
     /// Opens the log that `config` describes.
@@ -178,9 +201,14 @@ impl ActivityLog {
     /// # Errors
     /// [`LogError::Open`].
     pub fn reconfigure(&self, config: &DaemonConfig) -> Result<(), LogError> {
-        *self.outlets() = Outlets::open(config)?;
+        let new = Outlets::open(config)?;
+        let mut outlets = self.outlets();
+        outlets.flush();
+        let gatherings = outlets.gatherings;
+        *outlets = Outlets { gatherings, ..new };
+        drop(outlets);
         self.set_level(config.loglevel);
-        self.shared.generation.send_modify(|generation| *generation += 1);
+        self.announce();
         Ok(())
     }
 
@@ -190,10 +218,11 @@ impl ActivityLog {
     /// [`LogError::Open`].
     pub fn reopen(&self) -> Result<(), LogError> {
         let mut outlets = self.outlets();
+        outlets.flush();
         let result = outlets.main.reopen();
         let path = outlets.path.clone().unwrap_or_default();
         drop(outlets);
-        self.shared.generation.send_modify(|generation| *generation += 1);
+        self.announce();
         result.map_err(|source| LogError::Open { path, source })
     }
 
@@ -202,8 +231,11 @@ impl ActivityLog {
     /// # Errors
     /// [`LogError::NoFile`], [`LogError::Clear`].
     pub fn clear(&self) -> Result<(), LogError> {
-        let cleared = self.outlets().main.clear();
-        self.shared.generation.send_modify(|generation| *generation += 1);
+        let mut outlets = self.outlets();
+        outlets.flush();
+        let cleared = outlets.main.clear();
+        drop(outlets);
+        self.announce();
         match cleared {
             Some(result) => result.map_err(LogError::Clear),
             None => Err(LogError::NoFile),
@@ -236,6 +268,17 @@ impl ActivityLog {
         self.outlets().main.lost()
     }
 
+    /// Gathers lines until the end of what this returns, or, where there are several, the end of the last one.
+    pub fn gather(&self) -> Gathering {
+        self.outlets().gatherings += 1;
+        Gathering(self.clone())
+    }
+
+    /// Wakes followers.
+    fn announce(&self) {
+        self.shared.generation.send_modify(|generation| *generation += 1);
+    }
+
     /// Exclusive use of the outlets. A panic elsewhere must not end logging.
     fn outlets(&self) -> MutexGuard<'_, Outlets> {
         self.shared.outlets.lock().unwrap_or_else(PoisonError::into_inner)
@@ -261,10 +304,15 @@ impl<S: Subscriber> Layer<S> for ActivityLog {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = level_of(event.metadata());
         let mut outlets = self.outlets();
-        outlets.write(clock::now().unix, level_of(event.metadata()), event);
+        outlets.add(clock::now().unix, level, event);
+        if outlets.gatherings > 0 && level > LogLevel::Error && outlets.main.pending() < GATHERED {
+            return;
+        }
+        outlets.flush();
         drop(outlets);
-        self.shared.generation.send_modify(|generation| *generation += 1);
+        self.announce();
     }
 }
 
@@ -297,20 +345,32 @@ impl Outlets {
         let wants_echo = config.nodaemon && !config.silent && !main.is_stdout();
         // Without a stdout there is nobody to read it.
         let echo = if wants_echo { Outlet::file(Path::new("/dev/stdout"), 0, 0).ok() } else { None };
-        Self { main, echo, path, line: String::new() }
+        Self { main, echo, path, line: String::new(), gatherings: 0 }
     }
 
-    /// Writes one event to all outlets.
-    fn write(&mut self, unix: Duration, level: LogLevel, event: &Event<'_>) {
+    /// Adds the line of one event to all outlets.
+    fn add(&mut self, unix: Duration, level: LogLevel, event: &Event<'_>) {
         self.line.clear();
         push_time(&mut self.line, unix, TimeZone::system());
         self.line.push_str(code(level));
         event.record(&mut Message(&mut self.line));
         self.line.push('\n');
-        self.main.write(self.line.as_bytes());
+        self.main.add(self.line.as_bytes());
         if let Some(echo) = &mut self.echo {
-            echo.write(self.line.as_bytes());
+            echo.add(self.line.as_bytes());
         }
+    }
+
+    /// Writes what was added.
+    fn flush(&mut self) {
+        self.main.flush();
+        if let Some(echo) = &mut self.echo {
+            echo.flush();
+        }
+    }
+
+    fn has_gathered(&self) -> bool {
+        self.main.pending() > 0 || self.echo.as_ref().is_some_and(|echo| echo.pending() > 0)
     }
 }
 

@@ -29,6 +29,8 @@ const UNSUPERVISED: &str = "it is not supervised any more";
 impl Driver {
     /// Performs everything that the core wants done by now.
     pub(super) fn perform_effects(&mut self, now: Moment) {
+        // A replacement does not wait for the line about its predecessor.
+        let _gathering = self.log.gather();
         if self.journal.as_ref().is_some_and(|journal| journal.wants_rewrite(now)) {
             self.scribe.begin_anew();
         }

@@ -84,8 +84,23 @@ impl Outlet {
         }
     }
 
-    /// Writes a line (with its end), or keeps it for later, or drops it.
-    pub(super) fn write(&mut self, line: &[u8]) {
+    /// Takes a line (with its end), or drops it. To a file or descriptor it is written by [`Outlet::flush`].
+    pub(super) fn add(&mut self, line: &[u8]) {
+        match &mut self.kind {
+            Kind::Syslog(syslog) => {
+                for part in line.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()) {
+                    syslog.send(part);
+                }
+            }
+            Kind::Target(_) | Kind::Missing(_) => self.keep(line),
+        }
+    }
+
+    /// Writes what was added, as much as is taken now; the rest is kept.
+    pub(super) fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
         if let Kind::Missing(missing) = &self.kind
             && let Ok(target) = missing.open()
         {
@@ -94,17 +109,10 @@ impl Outlet {
         match &mut self.kind {
             Kind::Missing(Missing { path, .. }) => {
                 let trouble = format!("cannot open the log {}, will try again", path.display());
-                self.keep(line);
                 self.tell(&trouble);
             }
-            Kind::Syslog(syslog) => {
-                for part in line.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()) {
-                    syslog.send(part);
-                }
-            }
-            Kind::Target(_) => {
-                self.keep(line);
-                let Kind::Target(target) = &mut self.kind else { return };
+            Kind::Syslog(_) => {}
+            Kind::Target(target) => {
                 match flush(target, &mut self.pending) {
                     Ok(()) => self.told = false,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -115,6 +123,11 @@ impl Outlet {
                 }
             }
         }
+    }
+
+    /// Bytes that are not written yet.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     /// Keeps a line until it can be written, while there is room.
@@ -163,7 +176,7 @@ impl Outlet {
 /// Writes as much of `pending` as is taken now.
 fn flush(target: &mut Target, pending: &mut VecDeque<u8>) -> io::Result<()> {
     while !pending.is_empty() {
-        let written = target.write_some(pending.as_slices().0)?;
+        let written = target.write_lines(pending.make_contiguous())?;
         pending.drain(..written);
     }
     Ok(())
@@ -184,6 +197,11 @@ fn take_notice(kind: &mut Kind) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn write(outlet: &mut Outlet, line: &[u8]) {
+        outlet.add(line);
+        outlet.flush();
+    }
+
     #[test]
     fn full_pipe_delays_lines_in_order_and_drops_only_the_newest() {
         let dir = tempfile::tempdir().unwrap();
@@ -192,35 +210,58 @@ mod tests {
         let mut outlet = Outlet::file(&path, 0, 0).unwrap();
         let line = [&[b'x'; 99][..], b"\n"].concat();
         while outlet.lost() == 0 {
-            outlet.write(&line);
+            write(&mut outlet, &line);
         }
         let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let mut buffer = vec![0; 64 * 1024];
         let first = io::Read::read(&mut reader, &mut buffer).unwrap();
         assert!(buffer[..first].chunks(100).all(|part| line.starts_with(part)));
         let kept = outlet.pending.len();
-        outlet.write(b"");
+        outlet.flush();
         assert!(outlet.pending.len() < kept, "room in the pipe is used");
         assert_eq!(outlet.lost(), 1);
     }
 
     #[test]
+    fn lines_that_were_gathered_are_rotated_as_if_each_were_written_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = |name: &str, is_gathered: bool| {
+            let path = dir.path().join(name);
+            let mut outlet = Outlet::file(&path, 100, 3).unwrap();
+            for number in 0..30 {
+                outlet.add(format!("{}\n", "x".repeat(number)).as_bytes());
+                if !is_gathered || number == 20 {
+                    outlet.flush();
+                }
+            }
+            outlet.flush();
+            let backup = |number: u32| dir.path().join(format!("{name}.{number}"));
+            let paths = [path, backup(1), backup(2), backup(3), backup(4)];
+            paths.map(|path| std::fs::read_to_string(path).ok())
+        };
+        let expected = files("one", false);
+        assert!(expected[3].is_some() && expected[4].is_none());
+        assert_eq!(files("many", true), expected);
+    }
+
+    #[test]
     fn full_disk_neither_panics_nor_fails_and_is_told_once() {
         let mut outlet = Outlet::file(Path::new("/dev/full"), 0, 0).unwrap();
-        outlet.write(b"one\n");
+        write(&mut outlet, b"one\n");
         assert!(outlet.told);
-        outlet.write(b"two\n");
+        write(&mut outlet, b"two\n");
         assert_eq!((outlet.pending.len(), outlet.lost()), (8, 0));
     }
+
     #[test]
     fn file_that_cannot_be_opened_gets_all_lines_when_it_can() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("not-yet/log");
         let mut outlet = Outlet::file_or_missing(&path, 0, 0);
-        outlet.write(b"one\n");
+        write(&mut outlet, b"one\n");
         assert!(outlet.told);
         std::fs::create_dir(path.parent().unwrap()).unwrap();
-        outlet.write(b"two\n");
+        write(&mut outlet, b"two\n");
         assert!(!outlet.told);
         assert_eq!(std::fs::read_to_string(path).unwrap(), "one\ntwo\n");
     }

@@ -122,3 +122,36 @@ fn unwritable_log_is_named() {
         "cannot open the log file /nonexistent/log: No such file or directory (os error 2)"
     );
 }
+
+#[test]
+fn gathered_lines_are_written_at_the_end_errors_at_once_and_all_in_order() {
+    let lines = logged(LogLevel::Info, |log| {
+        let text = || std::fs::read_to_string(log.path().unwrap()).unwrap();
+        let mut wake = log.wake();
+        let outer = log.gather();
+        tracing::info!("first");
+        drop(log.gather());
+        assert_eq!((text().lines().count(), wake.has_changed().unwrap()), (0, false));
+        tracing::error!("second");
+        assert_eq!((text().lines().count(), wake.has_changed().unwrap()), (2, true));
+        wake.mark_unchanged();
+        tracing::info!("third");
+        drop(outer);
+        assert_eq!((text().lines().count(), wake.has_changed().unwrap()), (3, true));
+        tracing::info!("fourth");
+        assert_eq!(text().lines().count(), 4);
+    });
+    assert_eq!(lines, ["INFO first", "ERRO second", "INFO third", "INFO fourth"]);
+}
+
+#[test]
+fn a_crowd_of_gathered_lines_is_written_before_any_is_dropped() {
+    let lines = logged(LogLevel::Info, |log| {
+        let _gathering = log.gather();
+        for number in 0..20_000 {
+            tracing::info!("line {number} with some words in it");
+        }
+        assert_eq!(log.lost(), 0);
+    });
+    assert_eq!(lines.len(), 20_000);
+}

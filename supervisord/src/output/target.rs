@@ -60,6 +60,14 @@ impl Target {
             Self::Stream(stream) => stream.write_some(data),
         }
     }
+
+    /// The same for whole lines; a file is rotated as if each were written by itself.
+    pub(crate) fn write_lines(&mut self, lines: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write_lines(lines),
+            Self::Stream(stream) => stream.write_some(lines),
+        }
+    }
 }
 
 impl Stream {

@@ -96,6 +96,24 @@ impl RotatingFile {
     /// Those of `write`, and of creating the file again when it has been deleted. Nothing was appended then.
     pub fn write_some(&mut self, data: &[u8]) -> io::Result<usize> {
         let end = self.end()?;
+        self.append(data, end)
+    }
+
+    /// The same, but not more than the line with which the file is due to be rotated: as if each line were written by
+    /// itself.
+    ///
+    /// # Errors
+    /// As [`RotatingFile::write_some`].
+    pub fn write_lines(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let end = self.end()?;
+        let room = if self.maxbytes == 0 { usize::MAX } else { self.rotate_at.saturating_sub(end) as usize };
+        let last = room.saturating_sub(1).min(lines.len());
+        let length =
+            lines[last..].iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| last + at + 1);
+        self.append(&lines[..length], end)
+    }
+
+    fn append(&mut self, data: &[u8], end: u64) -> io::Result<usize> {
         let written = self.file.write_at(&data[..data.len().min(CHUNK)], end)?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
