@@ -167,7 +167,7 @@ impl SocketFile {
 /// See [`ListenError`].
 pub fn bind_unix(path: &Path, access: Access) -> Result<UnixSocket, ListenError> {
     let private = Private::bind(path)?;
-    let chown_refused = set_access(&private.name.0, path, access)?;
+    let chown_refused = set_access(&private.name.path, path, access)?;
     rustix::net::listen(&private.socket, BACKLOG).map_err(|error| ListenError::of(&error.into()))?;
     let was_stale = private.publish(path)?;
     let file = SocketFile::of(path).map_err(|error| ListenError::of(&error))?;
@@ -175,28 +175,47 @@ pub fn bind_unix(path: &Path, access: Access) -> Result<UnixSocket, ListenError>
     Ok(UnixSocket { listener, file, was_stale, chown_refused })
 }
 
-/// Makes a unix socket for a child to accept connections on. It takes the place of any socket of that name at once, so
-/// that there is always one; anything else stays. A refused owner is an error: the client could not connect.
+/// Makes a unix socket for a child to accept connections on. A dead socket of that name is removed; one on which
+/// somebody still listens keeps its name until the new one takes it, so that there is always one; anything else stays. A
+/// refused owner is an error: the client could not connect.
 ///
 /// # Errors
 /// See [`ListenError`].
 pub fn lend_unix(path: &Path, access: Access, backlog: Option<u32>) -> Result<OwnedFd, ListenError> {
     let refused = |error: io::Error| ListenError::of(&error);
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
-        Ok(_) => (),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-        Err(error) => return Err(refused(error)),
-    }
-    let private = Private::bind(path)?;
-    if set_access(&private.name.0, path, access)?.is_some() {
+    let is_beside = clear_name(path)?;
+    let socket = if is_beside { Private::bind(path)? } else { Private::bind_as(path.to_owned(), path, 0)? };
+    if set_access(&socket.name.path, path, access)?.is_some() {
         return Err(ListenError::Socket(Errno::EPERM));
     }
     // Children accept as they are used to: by waiting.
-    rustix::io::ioctl_fionbio(&private.socket, false).map_err(|error| refused(error.into()))?;
-    rustix::net::listen(&private.socket, queue(backlog)).map_err(|error| refused(error.into()))?;
-    fs::rename(&private.name.0, path).map_err(refused)?;
-    Ok(private.into_socket())
+    rustix::io::ioctl_fionbio(&socket.socket, false).map_err(|error| refused(error.into()))?;
+    rustix::net::listen(&socket.socket, queue(backlog)).map_err(|error| refused(error.into()))?;
+    if is_beside {
+        fs::rename(&socket.name.path, path).map_err(refused)?;
+    }
+    Ok(socket.keep_name())
+}
+
+/// Makes room for a new socket at `path`; whether it has to be made beside a living one. It is not where it can be
+/// avoided: the name under which a socket was made is what `getsockname` and `ss` show for ever.
+fn clear_name(path: &Path) -> Result<bool, ListenError> {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => (),
+        Ok(_) => return Err(ListenError::NotASocket(path.to_owned())),
+        Err(error) if is_gone(&error) => return Ok(false),
+        Err(error) => return Err(ListenError::of(&error)),
+    }
+    // Who may not connect learns nothing, but may replace it: so does Supervisor.
+    if is_answered(path).unwrap_or(false) && temporary_name(path).as_os_str().len() <= SUN_PATH_MAX {
+        return Ok(true);
+    }
+    match fs::remove_file(path) {
+        Ok(()) => Ok(false),
+        Err(error) if is_gone(&error) => Ok(false),
+        Err(error) => Err(ListenError::of(&error)),
+    }
 }
 
 /// Makes a TCP socket for a child to accept connections on; the address is chosen as by [`bind_tcp`].
@@ -242,27 +261,42 @@ struct Private {
     name: TemporaryName,
 }
 
-struct TemporaryName(PathBuf);
+struct TemporaryName {
+    path: PathBuf,
+    is_kept: bool,
+}
 
 impl Drop for TemporaryName {
     fn drop(&mut self) {
-        // After a rename it is gone, and that is fine.
-        let _ = fs::remove_file(&self.0);
+        if !self.is_kept {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Where a socket is until it may have its name.
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    PathBuf::from(name)
 }
 
 impl Private {
     fn bind(path: &Path) -> Result<Self, ListenError> {
-        let pid = format!(".{}", std::process::id());
-        let mut name = path.as_os_str().to_owned();
-        name.push(&pid);
-        let name = PathBuf::from(name);
-        let address = SocketAddrUnix::new(&name).map_err(|_| ListenError::PathTooLong {
-            path: path.to_owned(),
-            max: SUN_PATH_MAX.saturating_sub(pid.len()),
-        })?;
+        let name = temporary_name(path);
+        let suffix = name.as_os_str().len() - path.as_os_str().len();
         // Left by a killed daemon with this pid.
         let _ = fs::remove_file(&name);
+        Self::bind_as(name, path, suffix)
+    }
+
+    /// `suffix`: so much longer than `path`, which is asked for, is `name`.
+    fn bind_as(name: PathBuf, path: &Path, suffix: usize) -> Result<Self, ListenError> {
+        let max = SUN_PATH_MAX.saturating_sub(suffix);
+        let too_long = || ListenError::PathTooLong { path: path.to_owned(), max };
+        // One byte more would have no room for the final zero that clients write.
+        let fits = name.as_os_str().len() <= SUN_PATH_MAX;
+        let address = SocketAddrUnix::new(&name).ok().filter(|_| fits).ok_or_else(too_long)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let made = || -> rustix::io::Result<OwnedFd> {
             let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -272,7 +306,7 @@ impl Private {
             Ok(socket)
         };
         let socket = made().map_err(|error| ListenError::of(&error.into()))?;
-        Ok(Self { socket, name: TemporaryName(name) })
+        Ok(Self { socket, name: TemporaryName { path: name, is_kept: false } })
     }
 
     /// Gives the socket its final name, in place of a dead one; whether there was one.
@@ -280,7 +314,7 @@ impl Private {
         let mut was_stale = false;
         for _ in 0..ATTEMPTS {
             // Unlike a rename, a link never replaces what another daemon has put there a moment ago.
-            match fs::hard_link(&self.name.0, path) {
+            match fs::hard_link(&self.name.path, path) {
                 Ok(()) => return Ok(was_stale),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     was_stale |= remove_stale(path)?;
@@ -293,7 +327,7 @@ impl Private {
                     ) =>
                 {
                     was_stale |= remove_stale(path)?;
-                    fs::rename(&self.name.0, path).map_err(|error| ListenError::of(&error))?;
+                    fs::rename(&self.name.path, path).map_err(|error| ListenError::of(&error))?;
                     return Ok(was_stale);
                 }
                 Err(error) => return Err(ListenError::of(&error)),
@@ -303,6 +337,12 @@ impl Private {
     }
 
     fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// The socket; what it is called now is its name.
+    fn keep_name(mut self) -> OwnedFd {
+        self.name.is_kept = true;
         self.socket
     }
 }
@@ -434,8 +474,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("s.sock");
         let private = Private::bind(&path).expect("bound");
-        assert_eq!(fs::metadata(&private.name.0).expect("there").mode() & 0o077, 0);
-        let error = UnixStream::connect(&private.name.0).expect_err("not listening");
+        assert_eq!(fs::metadata(&private.name.path).expect("there").mode() & 0o077, 0);
+        let error = UnixStream::connect(&private.name.path).expect_err("not listening");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(!path.exists());
         drop(private);
@@ -467,6 +507,40 @@ mod tests {
         assert!(new.was_stale);
         assert!(!old.remove().expect("looked"), "not ours any more");
         UnixStream::connect(&path).expect("answers");
+    }
+
+    #[test]
+    fn a_lent_socket_is_known_by_its_own_name_also_where_a_dead_one_was_and_the_longest_one_fits() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let room = SUN_PATH_MAX - dir.path().as_os_str().len() - 1;
+        for name in ["short.sock".to_owned(), "x".repeat(room)] {
+            let path = dir.path().join(&name);
+            for _ in 0..2 {
+                let socket = UnixListener::from(lend_unix(&path, PRIVATE, None).expect("made"));
+                let own = socket.local_addr().expect("bound");
+                assert_eq!(own.as_pathname(), Some(path.as_path()));
+                assert_eq!(fs::metadata(&path).expect("there").mode() & 0o7777, 0o700);
+                UnixStream::connect(&path).expect("answers");
+            }
+        }
+        assert_eq!(names_in(dir.path()).len(), 2);
+        let path = dir.path().join("x".repeat(room + 1));
+        let error = lend_unix(&path, PRIVATE, None).expect_err("too long");
+        assert!(matches!(error, ListenError::PathTooLong { max: SUN_PATH_MAX, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_lent_socket_takes_the_place_of_a_living_one_which_stays_open() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("s.sock");
+        let old = UnixListener::from(lend_unix(&path, PRIVATE, None).expect("made"));
+        let waiting = UnixStream::connect(&path).expect("the old one answers");
+        let new = UnixListener::from(lend_unix(&path, PRIVATE, None).expect("replaces"));
+        UnixStream::connect(&path).expect("the new one answers");
+        new.accept().expect("has it");
+        old.accept().expect("still has what waited");
+        drop(waiting);
+        assert_eq!(names_in(dir.path()), ["s.sock"]);
     }
 
     #[test]
