@@ -125,9 +125,13 @@ impl Driver {
             self.output.open(log).map_err(|error| log_error(&config.name, &error))?;
         }
         let on_daemon_death = if unit.is_listener { OnDaemonDeath::EndOfFile } else { OnDaemonDeath::Keep };
-        if let Some(fastcgi) = &config.fastcgi {
-            let key = SocketKey::new(&config.program, fastcgi);
-            self.sockets.open(id, &key, fastcgi).map_err(|error| error.to_string())?;
+        match &config.fastcgi {
+            Some(fastcgi) => {
+                let key = SocketKey::new(&config.program, fastcgi);
+                self.sockets.open(id, &key, fastcgi).map_err(|error| error.to_string())?;
+            }
+            // It may have been a FastCGI program before an update.
+            None => self.sockets.release(id),
         }
         let (stdout, stderr) = (unit.stdout.is_some(), unit.stderr.is_some());
         let captured = Captured { stdout, stderr, on_daemon_death };

@@ -94,6 +94,20 @@ fn a_socket_that_cannot_be_made_is_a_spawn_error_and_no_other_file_is_removed() 
 }
 
 #[test]
+fn a_program_that_an_update_makes_an_ordinary_one_lets_go_of_its_socket() {
+    let text = "[fcgi-program:f]\ncommand=$ACTOR accept\nstartsecs=0\nsocket=unix://$DIR/f.sock\n";
+    let daemon = Daemon::start(text);
+    daemon.until_state("f", "RUNNING");
+    let worker = daemon.process_pid("f");
+    assert_eq!(ask(&daemon).expect("an answer"), worker);
+    daemon.configure("[program:f]\ncommand=$ACTOR sleep\nstartsecs=0\n");
+    daemon.ctl("update").is("f: stopped\nf: updated process group\n");
+    daemon.until("another process", || daemon.state("f") == "RUNNING" && daemon.process_pid("f") != worker);
+    let error = UnixStream::connect(daemon.path("f.sock")).expect_err("nobody would ever answer");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
 fn the_socket_stays_through_an_upgrade_and_workers_go_on_after_a_crash_of_the_daemon() {
     let mut daemon = Daemon::start(WORKERS);
     daemon.until_state("f:f1", "RUNNING");
