@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{Endpoint, Listener},
     clock::{self, Moment, Timeline},
-    config::{Listen, LogTarget, ProgramConfig},
+    config::{GroupConfig, Listen, LogTarget, ProgramConfig},
     handover::{Carried, CarriedLog, CarriedPipe, CarriedSocket, FORMAT, Handover, Programs, Socket, State},
     os::{handover::Inherited, spawn::OpenFiles},
     output::{LogId, LogSpec},
@@ -140,16 +140,7 @@ impl Driver {
             self.launcher.set_open_files(OpenFiles { soft, hard });
         }
         self.started.unix = handover.state.started;
-        let keepers = std::mem::take(&mut handover.state.keepers);
-        let keepers: Vec<Keeper> = keepers
-            .into_iter()
-            .filter_map(|carried| {
-                self.family.ignore(Pid::from_raw(carried.identity.pid));
-                let channel = handover.descriptor(carried.fd)?;
-                Some(Keeper { identity: carried.identity, channel, since: now.mono })
-            })
-            .collect();
-        self.keep.add_predecessors(keepers);
+        self.resume_keepers(&mut handover, now);
         let groups = handover.state.programs.understand(&self.available).unwrap_or_else(|problem| {
             // Its check has said that they are understood.
             error!("{problem}: its processes run on and are not supervised");
@@ -161,35 +152,7 @@ impl Driver {
                 self.sockets.adopt(SocketKey { program, url }, socket);
             }
         }
-        let processes = std::mem::take(&mut handover.state.programs.processes);
-        let mut carried: HashMap<(String, String), Carried> =
-            processes.into_iter().map(|one| ((one.group.clone(), one.name.clone()), one)).collect();
-        let mut resumed = Vec::new();
-        for group in groups {
-            let name = group.name.clone();
-            let ids = match self.supervisor.add_group(Arc::new(group)) {
-                Ok(ids) => ids.to_vec(),
-                Err(denied) => {
-                    warn!("group {name} is not activated: {denied}");
-                    continue;
-                }
-            };
-            if let Some(config) = self.supervisor.group(&name).map(|group| Arc::clone(group.config())) {
-                self.set_pool(&config, &ids);
-            }
-            for id in ids {
-                let Some(config) = self.supervisor.process(id).map(|process| process.config().clone()) else {
-                    continue;
-                };
-                match carried.remove(&(name.clone(), config.name.clone())) {
-                    Some(one) => {
-                        self.resume_process(id, (&config, one), &mut handover, (timeline, now));
-                        resumed.push(id);
-                    }
-                    None => self.add_unit(id, &config),
-                }
-            }
-        }
+        let resumed = self.resume_groups(groups, &mut handover, (timeline, now));
         for log in std::mem::take(&mut handover.state.programs.removed) {
             self.resume_removed(log, &mut handover, now);
         }
@@ -215,6 +178,58 @@ impl Driver {
         if apply && let Err(refusal) = self.begin_update(Vec::new()) {
             error!("the configuration is not applied: {refusal}");
         }
+    }
+
+    fn resume_keepers(&mut self, handover: &mut Handover, now: Moment) {
+        let keepers = std::mem::take(&mut handover.state.keepers);
+        let keepers: Vec<Keeper> = keepers
+            .into_iter()
+            .filter_map(|carried| {
+                self.family.ignore(Pid::from_raw(carried.identity.pid));
+                let channel = handover.descriptor(carried.fd)?;
+                Some(Keeper { identity: carried.identity, channel, since: now.mono })
+            })
+            .collect();
+        self.keep.add_predecessors(keepers);
+    }
+
+    /// Activates the groups with the processes that were carried over, or else with new ones; which were carried over.
+    fn resume_groups(
+        &mut self,
+        groups: Vec<GroupConfig>,
+        handover: &mut Handover,
+        at: (Timeline, Moment),
+    ) -> Vec<ProcessId> {
+        let processes = std::mem::take(&mut handover.state.programs.processes);
+        let mut carried: HashMap<(String, String), Carried> =
+            processes.into_iter().map(|one| ((one.group.clone(), one.name.clone()), one)).collect();
+        let mut resumed = Vec::new();
+        for group in groups {
+            let name = group.name.clone();
+            let ids = match self.supervisor.add_group(Arc::new(group)) {
+                Ok(ids) => ids.to_vec(),
+                Err(denied) => {
+                    warn!("group {name} is not activated: {denied}");
+                    continue;
+                }
+            };
+            if let Some(config) = self.supervisor.group(&name).map(|group| Arc::clone(group.config())) {
+                self.set_pool(&config, &ids);
+            }
+            for id in ids {
+                let Some(config) = self.supervisor.process(id).map(|process| process.config().clone()) else {
+                    continue;
+                };
+                match carried.remove(&(name.clone(), config.name.clone())) {
+                    Some(one) => {
+                        self.resume_process(id, (&config, one), handover, at);
+                        resumed.push(id);
+                    }
+                    None => self.add_unit(id, &config),
+                }
+            }
+        }
+        resumed
     }
 
     /// Says in the log how the image came to be, and remembers it for clients.
