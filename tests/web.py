@@ -219,6 +219,35 @@ class Daemon:
 
 STATE = "return document.querySelector(`.row[data-name='${arguments[0]}'] .state`)?.textContent"
 WHAT = "return document.querySelector(`.row[data-name='${arguments[0]}'] .what`)?.textContent"
+# The contrast of text with what is behind it, where it is less than 4.5 (source: WCAG 2.2, 1.4.3).
+PALE = """
+const light = (c) => [.2126, .7152, .0722].reduce((sum, part, at) => {
+  const v = c[at] / 255;
+  return sum + part * (v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+}, 0);
+const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+const behind = (element) => {
+  for (; element; element = element.parentElement) {
+    const colour = numbers(getComputedStyle(element).backgroundColor);
+    if (colour.length < 4 || colour[3] > 0) return colour;
+  }
+  return [255, 255, 255];
+};
+const contrast = (element, pseudo) => {
+  const [a, b] = [numbers(getComputedStyle(element, pseudo).color), behind(element)].map(light);
+  return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+};
+const found = [...document.querySelectorAll("body *")]
+  .filter((one) => one.offsetParent && [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()))
+  .map((one) => [one.tagName + "." + one.className, contrast(one)]);
+const filter = document.getElementById("filter");
+if (filter) found.push(["placeholder", contrast(filter, "::placeholder")]);
+return found.filter((one) => one[1] < 4.5);
+"""
+# What is smaller than fingers need (source: WCAG 2.2, 2.5.8, where what is inside text is free).
+SMALL = """return [...document.querySelectorAll("button, summary, .acts a, nav a")].filter((one) => one.offsetParent)
+  .map((one) => [one.outerHTML.slice(0, 80), one.offsetWidth, one.offsetHeight])
+  .filter((one) => one[1] < 24 || one[2] < 24)"""
 WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -227,6 +256,11 @@ class Checks:
 
     def __init__(self, browser, daemon, shots):
         self.browser, self.daemon, self.shots = browser, daemon, shots
+
+    def open(self):
+        """Shows the page, and waits until a click on it is taken for one."""
+        self.browser.go(self.daemon.url)
+        until("clicks to count", lambda: self.browser.run("return performance.now() - focused > REFLEX"))
 
     def state(self, name):
         return self.browser.run(STATE, name)
@@ -237,7 +271,7 @@ class Checks:
     def the_page_is_live_when_a_program_is_killed(self):
         browser = self.browser
         browser.size(1280, 900)
-        browser.go(self.daemon.url)
+        self.open()
         self.until_state("cron", "running")
         browser.run("window.untouched = true")
         before = browser.run(WHAT, "cron")
@@ -281,9 +315,76 @@ class Checks:
         browser.keys("ESCAPE")
         until("no help", lambda: browser.run("return !document.querySelector('dialog')"))
 
+    def keys_do_nothing_to_a_row_that_does_not_have_the_focus_and_count_once(self):
+        browser = self.browser
+        browser.run("window.asked = []; const real = fetch; window.fetch = (...all) => (asked.push(String(all[0])), real(...all))")
+        browser.run("document.activeElement.blur()")
+        browser.keys("x")
+        until("a row to be shown", lambda: browser.run("return document.activeElement.className.includes('row')"))
+        assert browser.run("return asked.filter((url) => url.includes('stop'))") == [], "something was stopped"
+        browser.run("select(rows.get('cron'))")
+        press = "rows.get('cron').dispatchEvent(new KeyboardEvent('keydown', { key: 'r', repeat: arguments[0], bubbles: true }))"
+        browser.run(press, False)
+        for _ in range(20):
+            browser.run(press, True)
+        assert len(browser.run("return asked.filter((url) => url.includes('restart'))")) == 1, "one key, many restarts"
+        self.until_state("cron", "running")
+        until("the message", lambda: "Process cron restarted" in browser.run("return message.textContent"))
+
+    def what_has_the_focus_is_not_under_the_head(self):
+        browser = self.browser
+        browser.size(1280, 480)
+        browser.run("select(visibleRows().at(-1))")
+        for key in ["k"] * 10:
+            browser.keys(key)
+            edges = "return [document.activeElement.getBoundingClientRect().top, document.querySelector('header').getBoundingClientRect().bottom]"
+            top, head = browser.run(edges)
+            assert top >= head, f"a row at {top} px under a head of {head} px"
+        browser.size(1280, 900)
+
+    def nothing_moves_under_the_pointer(self):
+        browser = self.browser
+        top = "return rows.get('worker:worker_02').getBoundingClientRect().top"
+        browser.run("message.hidden = true; scrollTo(0, 0)")
+        before = browser.run(top)
+        browser.run("say('a message', true)")
+        assert browser.run(top) == before, "a message moves the rows"
+        browser.size(1280, 300)
+        browser.run("scrollTo(0, 10000)")
+        seen = "const at = message.getBoundingClientRect(); return at.top >= 0 && at.bottom <= innerHeight"
+        assert browser.run(seen), "a message is not seen at the end of the page"
+        browser.size(1280, 900)
+        browser.run("message.hidden = true; scrollTo(0, 0)")
+        places = "return [...document.querySelectorAll('.' + arguments[0])].filter((one) => one.offsetParent).map((one) => one.getBoundingClientRect().left)"
+        start, stop, restart = (set(browser.run(places, one)) for one in ["start", "stop", "restart"])
+        assert start == restart and len(start) == len(stop) == 1 and start != stop, f"{start} {stop} {restart}"
+
+    def a_button_that_is_being_pressed_stays_while_its_row_changes(self):
+        outcome = self.browser.run("""
+            const row = rows.get("cron");
+            const stop = row.querySelector(".stop");
+            stop.focus();
+            const html = row.outerHTML.replace(/pid [0-9]+/, "pid 12345678");
+            return apply({ rows: [html], total: rows.size, notices: "" }).then(() =>
+              [stop.isConnected, document.activeElement === stop, rows.get("cron").querySelector(".what").textContent]);
+        """)
+        assert outcome[:2] == [True, True] and "pid 12345678" in outcome[2], outcome
+
+    def a_click_that_was_meant_for_another_window_asks(self):
+        browser = self.browser
+        browser.run("focused = performance.now(); rows.get('cron').querySelector('.stop').click()")
+        assert browser.run("return document.querySelector('dialog')?.textContent").startswith("Stop cron?")
+        browser.run("document.querySelector('dialog .go').click()")
+        assert browser.run("return document.querySelector('dialog').open"), "it was answered before it could be read"
+        browser.keys("ESCAPE")
+        until("no question", lambda: browser.run("return !document.querySelector('dialog')"))
+        assert self.state("cron") == "running"
+
     def stopping_all_asks_first(self):
         self.browser.click("button[formaction*=stopall]")
         until("the question", lambda: self.browser.run("return document.querySelector('dialog')?.open"))
+        number = self.browser.run("return rows.size")
+        assert f"Stop all {number} processes?" in self.browser.run("return document.querySelector('dialog').textContent")
         self.browser.shot(f"{self.shots}/question.png")
         self.browser.keys("ESCAPE")
         until("no question", lambda: self.browser.run("return !document.querySelector('dialog')"))
@@ -298,9 +399,13 @@ class Checks:
             browser.go(self.daemon.url)
             browser.run("document.querySelector(\".row[data-name='crasher'] details\").open = true")
             browser.shot(f"{self.shots}/desktop-{scheme}.png")
+            browser.run("say('a message')")
+            assert browser.run(PALE) == [], browser.run(PALE)
+            assert browser.run(SMALL) == [], browser.run(SMALL)
             browser.size(360, 740, phone=True)
             browser.go(self.daemon.url)
             assert browser.run(WIDE) <= 0, f"{browser.run(WIDE)} px wider than a phone"
+            assert browser.run(SMALL) == [], browser.run(SMALL)
             browser.shot(f"{self.shots}/phone-{scheme}.png")
         browser.scheme("light")
 
@@ -316,6 +421,7 @@ class Checks:
         assert browser.run("return document.querySelector('#log .c-2')?.textContent") == "INFO", "colours are shown"
         assert "\x1b" not in browser.run("return document.getElementById('log').textContent")
         browser.shot(f"{self.shots}/tail.png")
+        assert browser.run(PALE) == [], browser.run(PALE)
         browser.size(360, 740, phone=True)
         assert browser.run(WIDE) <= 0, "the log is wider than a phone"
         browser.shot(f"{self.shots}/tail-phone.png")
@@ -363,6 +469,8 @@ class Checks:
             browser.send("POST", "/window", {"handle": opened[-1]})
             browser.go(self.daemon.url + ("tail.html?processname=api" if number % 2 else ""))
         self.until_state("cron", "running")
+        browser.command("Page.bringToFront")
+        until("clicks to count", lambda: browser.run("return performance.now() - focused > REFLEX"))
         browser.click(".row[data-name='mailer'] .start")
         self.until_state("mailer", "running")
         # Those that had to give their stream up see it too.
@@ -426,6 +534,10 @@ class Checks:
     def links_to_actions_ask(self):
         self.browser.go(f"{self.daemon.url}index.html?processname=cron&action=stop")
         assert "Nothing has been done yet" in self.browser.run("return document.body.textContent")
+        assert self.browser.run("return document.activeElement.tagName") == "A", "Enter would say yes"
+        enabled = "return !document.querySelector('button.go').disabled"
+        assert not self.browser.run("arm()" + "; " + enabled), "it can be answered before it was read"
+        until("the question to be read", lambda: self.browser.run(enabled))
         self.browser.shot(f"{self.shots}/confirm.png")
         self.browser.click("button.go")
         until("the status", lambda: self.browser.run("return document.title").endswith("Supervisor Status"))
@@ -433,7 +545,7 @@ class Checks:
 
     def an_open_page_goes_on_after_an_upgrade(self):
         browser = self.browser
-        browser.go(self.daemon.url)
+        self.open()
         self.until_state("cron", "stopped")
         browser.run("window.untouched = true")
         self.daemon.upgrade()
@@ -481,7 +593,7 @@ def main():
         daemon = Daemon(options.supervisord, directory, 4)
         checks = Checks(browser, daemon, options.screenshots)
         for name, check in vars(Checks).items():
-            if name.startswith("_") or name in ("state", "until_state"):
+            if name.startswith("_") or name in ("open", "state", "until_state"):
                 continue
             try:
                 check(checks)

@@ -15,6 +15,8 @@ pub(super) enum Asset {
     LiveScript,
     /// What moves on the status page.
     PageScript,
+    /// When a question may be answered.
+    ConfirmScript,
     /// What moves on the page of a log.
     TailScript,
     /// The icon.
@@ -22,7 +24,8 @@ pub(super) enum Asset {
 }
 
 impl Asset {
-    const ALL: [Self; 5] = [Self::Style, Self::LiveScript, Self::PageScript, Self::TailScript, Self::Icon];
+    const ALL: [Self; 6] =
+        [Self::Style, Self::LiveScript, Self::PageScript, Self::ConfirmScript, Self::TailScript, Self::Icon];
 
     /// The asset of this file name.
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -34,6 +37,7 @@ impl Asset {
             Self::Style => "style.css",
             Self::LiveScript => "live.js",
             Self::PageScript => "page.js",
+            Self::ConfirmScript => "confirm.js",
             Self::TailScript => "tail.js",
             Self::Icon => "icon.svg",
         }
@@ -44,6 +48,7 @@ impl Asset {
             Self::Style => include_str!("style.css"),
             Self::LiveScript => include_str!("live.js"),
             Self::PageScript => include_str!("page.js"),
+            Self::ConfirmScript => include_str!("confirm.js"),
             Self::TailScript => include_str!("tail.js"),
             Self::Icon => include_str!("icon.svg"),
         }
@@ -52,7 +57,9 @@ impl Asset {
     fn kind(self) -> &'static str {
         match self {
             Self::Style => "text/css; charset=utf-8",
-            Self::LiveScript | Self::PageScript | Self::TailScript => "text/javascript; charset=utf-8",
+            Self::LiveScript | Self::PageScript | Self::ConfirmScript | Self::TailScript => {
+                "text/javascript; charset=utf-8"
+            }
             Self::Icon => "image/svg+xml",
         }
     }

@@ -11,6 +11,8 @@ const lost = document.getElementById("lost");
 const message = document.getElementById("message");
 const news = document.getElementById("news");
 const parser = new DOMParser();
+// Tabs of several machines must be told apart.
+const HOST = /^(localhost|127\.|\[)/.test(location.hostname) ? "" : `${location.hostname}: `;
 const rows = new Map(); // name → element
 const up = new WeakMap(); // <time> of a running process → when it came up, on the clock of performance.now()
 
@@ -47,7 +49,7 @@ function tick() {
 function adopt(row) {
   rows.set(row.dataset.name, row);
   const time = row.querySelector("time");
-  if (time) up.set(time, performance.now() - (seconds(time.textContent) || 0) * 1000);
+  if (time && !up.has(time)) up.set(time, performance.now() - (seconds(time.textContent) || 0) * 1000);
 }
 
 function adoptAll() {
@@ -55,31 +57,68 @@ function adoptAll() {
   for (const row of list.querySelectorAll(".row")) adopt(row);
 }
 
-/** Puts a new version of a row in its place; false when there is no place for it. */
-function replace(html, told) {
-  const row = parse(html).querySelector(".row");
-  const old = rows.get(row.dataset.name);
-  if (!old) return false;
+/** Puts new versions of rows in their places; false when there is no place for one. */
+function replaceAll(htmls, told) {
+  const pairs = htmls.map((html) => parse(html).querySelector(".row")).map((row) => [rows.get(row.dataset.name), row]);
+  // Rows that flap must not move those below them: a row does not get lower. All are measured before the first changes.
+  const heights = pairs.map(([old]) => (old && !old.hidden && !old.lastElementChild.open ? old.offsetHeight : 0));
+  pairs.forEach(([old, row], at) => {
+    if (!old) return;
+    if (heights[at]) old.style.minHeight = `${heights[at]}px`;
+    replace(old, row, told);
+  });
+  return pairs.every(([old]) => old);
+}
+
+/** Makes `old` say what `row` says, in place: a button that stays can be pressed while the rest changes. */
+function replace(old, row, told) {
   const [before, after] = [stateOf(old), stateOf(row)];
-  row.querySelector("details").open = old.querySelector("details").open;
   const focus = old.contains(document.activeElement) ? document.activeElement : null;
   document.adoptNode(row);
-  if (focus) row.tabIndex = 0;
-  old.replaceWith(row);
-  adopt(row);
+  old.className = row.className;
+  const [acts, details] = [old.querySelector(":scope > .acts"), old.lastElementChild];
+  const fresh = [...row.children];
+  [...old.children].forEach((part, at) => {
+    if (part === acts) mergeActs(acts, fresh[at]);
+    else if (part === details) mergeDetails(details, fresh[at]);
+    else if (!part.isEqualNode(fresh[at])) part.replaceWith(fresh[at]);
+  });
+  adopt(old);
   if (before !== after) {
-    row.classList.add("changed");
-    told.push(`${row.dataset.name} ${after}`);
+    old.classList.add("changed");
+    told.push([old.dataset.name, after]);
   }
-  if (focus) refocus(row, focus);
-  return true;
+  if (focus && document.activeElement !== focus) refocus(old, focus);
+}
+
+/** Buttons and links, known by their class, which stand in one order always. */
+function mergeActs(old, fresh) {
+  const wanted = [...fresh.children];
+  for (const act of [...old.children]) if (!wanted.some((want) => want.className === act.className)) act.remove();
+  wanted.forEach((want, at) => {
+    if (old.children[at]?.className !== want.className) old.insertBefore(want, old.children[at] ?? null);
+  });
+}
+
+function mergeDetails(old, fresh) {
+  const parts = [...fresh.children];
+  const isAlike = old.children.length === parts.length
+    && parts.every((part, at) => part.tagName === old.children[at].tagName && part.className === old.children[at].className);
+  if (!isAlike) return old.replaceChildren(...parts);
+  parts.forEach((part, at) => {
+    if (part.className !== "acts" && !part.isEqualNode(old.children[at])) old.children[at].replaceChildren(...part.childNodes);
+  });
 }
 
 /** Keeps the focus where it was; on the row if that button is gone. */
 function refocus(row, old) {
-  const same = old.className && old !== row && row.querySelector(`:scope .${CSS.escape(old.classList[0])}`);
-  (old.classList.contains("row") || !same ? row : same).focus({ preventScroll: true });
+  const same = old.className && row.querySelector(`.${CSS.escape(old.classList[0])}`);
+  (same || row).focus({ preventScroll: true });
 }
+
+list.addEventListener("animationend", (event) => event.target.classList.remove("changed"));
+list.addEventListener("toggle", (event) => event.target.closest(".row")?.style.removeProperty("min-height"), true);
+addEventListener("resize", () => { for (const row of rows.values()) row.style.removeProperty("min-height"); });
 
 /** Takes the list anew from the server: processes came or went, or it is another daemon. */
 async function refetch() {
@@ -88,7 +127,8 @@ async function refetch() {
   const page = parse(await response.text());
   const fresh = page.getElementById("list");
   if (!fresh) throw new Error("the server answers something else");
-  const focused = document.activeElement.closest?.(".row")?.dataset.name;
+  const focus = document.activeElement;
+  const focused = focus.closest?.(".row")?.dataset.name;
   const closed = new Set([...list.querySelectorAll(".group:not([open])")].map((group) => group.dataset.group));
   const open = new Set([...list.querySelectorAll(".row > details[open]")].map((d) => d.parentNode.dataset.name));
   list.replaceChildren(...[...fresh.childNodes].map((node) => document.adoptNode(node)));
@@ -96,7 +136,8 @@ async function refetch() {
   adoptAll();
   for (const name of open) rows.get(name)?.querySelector("details").setAttribute("open", "");
   form.elements.token.value = page.forms[0].elements.token.value;
-  if (focused) rows.get(focused)?.focus({ preventScroll: true });
+  document.getElementById("daemon").textContent = page.getElementById("daemon").textContent;
+  if (rows.has(focused)) refocus(rows.get(focused), focus);
   refresh();
   return page.body.dataset.since;
 }
@@ -124,7 +165,7 @@ function refresh() {
   document.getElementById("none").hidden = shown > 0 || word === "";
   document.getElementById("count").textContent = `${running} of ${rows.size} running`;
   const down = rows.size - running;
-  document.title = down ? `(${down} not running) Supervisor Status` : "Supervisor Status";
+  document.title = `${down ? `(${down} down) ` : ""}${HOST}Supervisor Status`;
   icon(down ? ([...rows.values()].some((row) => row.matches(".s-fatal, .s-backoff")) ? "#c32f27" : "#a76400") : "#16803c");
   const selected = list.querySelector('.row[tabindex="0"]');
   if (!selected || selected.hidden) select(visibleRows()[0], false);
@@ -258,45 +299,74 @@ function take(data) {
 
 async function apply(data) {
   const told = [];
-  let complete = true;
-  for (const html of data.rows) complete = replace(html, told) && complete;
-  if (!complete || rows.size !== data.total) await refetch();
+  const isComplete = replaceAll(data.rows, told);
+  if (!isComplete || rows.size !== data.total) await refetch();
   else if (data.rows.length) refresh();
   const notices = document.getElementById("notices");
   notices.replaceChildren(...parse(data.notices).body.childNodes);
-  if (told.length) news.textContent = told.length > 5 ? `${told.length} processes changed` : told.join(", ");
+  for (const [name, state] of told) announce(name, state);
+}
+
+const HUSH = 4000; // ms between two announcements
+const untold = new Map(); // name → state, for those who do not see the page
+let hush = 0;
+
+/** Says what has come to rest. What passes, or comes again and again, would only drown the rest. */
+function announce(name, state) {
+  if (/^(starting|stopping|backoff)$/.test(state)) untold.delete(name);
+  else untold.set(name, state);
+  hush ||= setTimeout(() => {
+    hush = 0;
+    if (untold.size) news.textContent = untold.size > 5 ? `${untold.size} processes changed` : [...untold].map((one) => one.join(" ")).join(", ");
+    untold.clear();
+  }, HUSH);
 }
 
 /* Actions. */
+
+const REFLEX = 500; // ms after which a click is meant for what is shown
+let focused = performance.now(); // when this window came to the front
+addEventListener("focus", () => (focused = performance.now()));
 
 form.addEventListener("submit", async (event) => {
   const button = event.submitter;
   if (!button?.hasAttribute("formaction")) return;
   event.preventDefault();
-  if (button.dataset.confirm && !(await confirmed(button.dataset.confirm, button.textContent))) return;
   const name = button.closest(".row")?.dataset.name;
+  const url = button.getAttribute("formaction");
+  // A window that another site has just put under the pointer is not asked for what was clicked there.
+  const isReflex = performance.now() - focused < REFLEX && !url.endsWith("refresh");
+  const question = button.dataset.confirm?.replace("all", `all ${rows.size}`) ?? (isReflex && `${button.textContent} ${name}?`);
+  if (question && !(await confirmed(question, button.textContent))) return;
   button.disabled = true;
+  await perform(url);
+  button.disabled = false;
+  if (name && document.activeElement === document.body) rows.get(name)?.focus({ preventScroll: true });
+});
+
+async function perform(url) {
   try {
     const body = new URLSearchParams({ token: form.elements.token.value });
-    const response = await fetch(button.getAttribute("formaction"), { method: "POST", body, headers: { accept: "text/plain" } });
+    const response = await fetch(url, { method: "POST", body, headers: { accept: "text/plain" } });
     const text = await response.text();
     if (response.ok) say(text, /^ERROR|fault \[/.test(text));
     else say(parse(text).querySelector("main p")?.textContent || text || `the server answers ${response.status}`, true);
   } catch {
     say("supervisord does not answer", true);
   }
-  button.disabled = false;
-  if (name && document.activeElement === document.body) rows.get(name)?.focus({ preventScroll: true });
-});
+  // Who asks for it wants to see what is, not what we believe.
+  if (url.endsWith("refresh")) await restart();
+}
 
 let fading = 0;
-function say(text, bad) {
+function say(text, isBad) {
   message.textContent = text;
-  message.classList.toggle("bad", bad);
+  message.classList.toggle("bad", isBad);
   message.hidden = false;
   clearTimeout(fading);
-  if (!bad) fading = setTimeout(() => (message.hidden = true), 8000);
+  if (!isBad) fading = setTimeout(() => (message.hidden = true), 10000);
 }
+message.addEventListener("click", () => (message.hidden = true));
 
 function dialog(title, fill) {
   const box = document.createElement("dialog");
@@ -313,6 +383,7 @@ function dialog(title, fill) {
 function confirmed(question, yes) {
   return new Promise((resolve) => {
     let answer = false;
+    const shown = performance.now();
     const box = dialog(question, (box) => {
       const acts = document.createElement("p");
       acts.className = "acts";
@@ -320,7 +391,11 @@ function confirmed(question, yes) {
         const button = document.createElement("button");
         button.textContent = label;
         if (value) button.className = "go";
-        button.addEventListener("click", () => { answer = value; box.close(); });
+        button.addEventListener("click", () => {
+          if (value && performance.now() - shown < REFLEX) return;
+          answer = value;
+          box.close();
+        });
         acts.append(button);
       }
       box.append(acts);
@@ -333,7 +408,7 @@ function confirmed(question, yes) {
 
 const KEYS = [
   ["j k ↓ ↑", "next, previous process"], ["Enter", "details"], ["s", "start"], ["x", "stop"], ["r", "restart"],
-  ["l e", "log, stderr"], ["/", "filter"], ["Esc", "clear the filter"], ["?", "this help"],
+  ["l e", "log, stderr"], ["/", "filter"], ["Esc", "clear filter and message"], ["?", "this help"],
 ];
 
 function help() {
@@ -369,11 +444,13 @@ function move(step) {
   select(all[at < 0 ? Math.max(first, 0) : Math.min(Math.max(at + step, 0), all.length - 1)]);
 }
 
+/** Does something to the row that has the focus; without one it shows which row it would have been. */
 function press(selector) {
-  const row = document.activeElement.closest?.(".row") || list.querySelector('.row[tabindex="0"]');
-  const target = row?.querySelector(`.acts ${selector}`);
-  target?.click();
-  return Boolean(target);
+  const row = document.activeElement.closest?.(".row");
+  if (!row) return move(0);
+  const target = row.querySelector(`.acts ${selector}`);
+  if (target) target.click();
+  else say(`${row.dataset.name} is ${stateOf(row)}: there is no button for that now`, true);
 }
 
 document.addEventListener("keydown", (event) => {
@@ -384,6 +461,8 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const isRow = event.target.classList?.contains("row");
+  // A key that is held down is one wish.
+  if (event.repeat && "sxrle".includes(event.key)) return event.preventDefault();
   switch (event.key) {
     case "j": case "ArrowDown": move(1); break;
     case "k": case "ArrowUp": move(-1); break;
@@ -394,7 +473,7 @@ document.addEventListener("keydown", (event) => {
     case "e": press(".err"); break;
     case "/": filter.focus(); filter.select(); break;
     case "?": help(); break;
-    case "Escape": filter.value = ""; refresh(); break;
+    case "Escape": message.hidden = true; filter.value = ""; refresh(); break;
     case "Enter": {
       if (!isRow) return;
       const details = event.target.querySelector("details");
@@ -413,7 +492,10 @@ list.addEventListener("focusin", (event) => {
 filter.addEventListener("input", refresh);
 document.addEventListener("visibilitychange", tick);
 
+document.body.classList.add("live");
 filter.hidden = false;
+if (matchMedia("(hover: hover)").matches) filter.placeholder = "Filter (press /)";
+if (!message.hidden) say(message.textContent, message.classList.contains("bad"));
 document.getElementById("keys").hidden = false;
 if (location.search) history.replaceState(null, "", location.pathname);
 adoptAll();

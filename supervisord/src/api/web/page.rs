@@ -67,7 +67,7 @@ impl Page<'_> {
         writeln!(
             f,
             "<header><h1>{identifier}<small id=\"count\">{}</small></h1>\
-             <input id=\"filter\" type=\"search\" placeholder=\"Filter (press /)\" aria-label=\"Filter by name or state\" \
+             <input id=\"filter\" type=\"search\" placeholder=\"Filter\" aria-label=\"Filter by name or state\" \
              autocomplete=\"off\" spellcheck=\"false\" hidden>\
              <nav><button formaction=\"index.html?action=refresh\">Refresh</button>\
              <button formaction=\"index.html?action=restartall\" data-confirm=\"Restart all processes?\">Restart all</button>\
@@ -78,19 +78,22 @@ impl Page<'_> {
     }
 
     fn notices(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<p id=\"lost\" role=\"alert\" hidden></p>")?;
-        write!(f, "<div id=\"notices\">{}</div>", Notices(self.info))?;
+        write!(
+            f,
+            "<div id=\"notices\">{}</div><div id=\"told\"><p id=\"lost\" role=\"alert\" hidden></p>",
+            Notices(self.info)
+        )?;
         match self.message {
             Some(message) => {
                 let class =
                     if message.starts_with("ERROR") || message.contains("fault [") { " bad" } else { "" };
                 writeln!(
                     f,
-                    "<p id=\"message\" class=\"status_msg{class}\" role=\"status\">{}</p>",
+                    "<p id=\"message\" class=\"status_msg{class}\" role=\"status\">{}</p></div>",
                     Escaped(message)
                 )
             }
-            None => f.write_str("<p id=\"message\" class=\"status_msg\" role=\"status\" hidden></p>\n"),
+            None => f.write_str("<p id=\"message\" class=\"status_msg\" role=\"status\" hidden></p></div>\n"),
         }
     }
 
@@ -154,7 +157,7 @@ impl Display for Page<'_> {
         self.list(f)?;
         writeln!(
             f,
-            "</form><footer>supervisord {} · pid {} · {}<span id=\"keys\" hidden> · \
+            "</form><footer><span id=\"daemon\">supervisord {} · pid {} · {}</span><span id=\"keys\" hidden> · \
              <kbd>?</kbd> keys</span></footer>\n<p id=\"news\" class=\"unseen\" aria-live=\"polite\"></p>\n</body></html>",
             env!("CARGO_PKG_VERSION"),
             self.info.pid,
@@ -198,7 +201,7 @@ pub(super) struct Confirmation<'a> {
 
 impl Display for Confirmation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = Head { title: "Supervisor: confirm", scripts: &[] };
+        let head = Head { title: "Supervisor: confirm", scripts: &[Asset::ConfirmScript] };
         let mut target = format!("index.html?action={}", encode(self.action));
         let mut question = self.action.to_owned();
         if let Some(process) = self.process {
@@ -209,7 +212,7 @@ impl Display for Confirmation<'_> {
             f,
             "{head}<body class=\"short\"><main><h1>{}?</h1><p>A link asks for this. Nothing has been done yet.</p>\
              <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"token\" value=\"{}\">\
-             <p class=\"acts\"><button class=\"go\" autofocus>Yes, {}</button><a href=\"./\">No, show the status</a></p></form></main></body></html>",
+             <p class=\"acts\"><button class=\"go\">Yes, {}</button><a href=\"./\" autofocus>No, show the status</a></p></form></main></body></html>",
             Escaped(&question),
             Escaped(&target),
             Escaped(self.token),
