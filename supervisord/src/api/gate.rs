@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use axum::{Router, body::Body};
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tower::ServiceExt;
@@ -71,7 +71,8 @@ impl PeerGate {
             if request.version() == Version::HTTP_2 {
                 self.refused.notify_one();
             }
-            return Ok(if is_grpc { unauthenticated_grpc() } else { unauthorized_http(request.version()) });
+            let version = request.version();
+            return Ok(if is_grpc { unauthenticated_grpc() } else { inert(unauthorized_http(version)) });
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         request.extensions_mut().insert(self.peer);
@@ -87,9 +88,9 @@ impl PeerGate {
                 // Over HTTP/1.1 there is one at a time.
                 let turn = self.answers.turn().await;
                 let response = self.gate.routers.http.oneshot(request).await;
-                response.map(|response| response.map(|body| turn.with(body)))
+                response.map(|response| inert(response).map(|body| turn.with(body)))
             }
-            Err(foreign) => Ok(forbidden(foreign)),
+            Err(foreign) => Ok(inert(forbidden(foreign))),
         }
     }
 
@@ -135,6 +136,26 @@ fn is_grpc(request: &Request<Body>) -> bool {
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// What a browser is told with every text: that it is nothing but what it says it is (the lines of a log are anybody's),
+/// and is shown inside no other page. The page itself says more.
+const INERT: [(HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+];
+
+fn inert(mut response: Response<Body>) -> Response<Body> {
+    let is_text = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        [&b"text/plain"[..], b"text/html"].iter().any(|text| kind.as_bytes().starts_with(text))
+    });
+    if is_text {
+        for (name, value) in INERT {
+            response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+        }
+    }
+    response
 }
 
 /// The refusal of a gRPC call.

@@ -28,7 +28,8 @@ pub(super) enum Sender {
     Script,
     /// A browser, for our own page or because its user typed the address.
     Browser,
-    /// A browser, and what a proxy made of the headers does not tell for which page: only a form's secret can.
+    /// A browser, and the headers do not tell for which page, by its age or by what a proxy made of them: only a form's
+    /// secret can.
     Doubtful,
 }
 
@@ -83,6 +84,8 @@ pub(super) fn judge(method: &Method, headers: &HeaderMap, way: Way) -> Result<Se
     }
     let source = text(headers, &header::ORIGIN).or_else(|| text(headers, &header::REFERER));
     match source {
+        // Old browsers leave both headers out of forms when another site's page asks them to.
+        None if !is_reading(method) && is_form(headers) => Ok(Sender::Doubtful),
         None => Ok(Sender::Browser),
         Some(source) if is_ours(source, host, headers) => Ok(Sender::Browser),
         // A link from elsewhere; images and scripts of other sites cannot be told from it, and read nothing.
@@ -107,6 +110,16 @@ fn is_visit(headers: &HeaderMap) -> bool {
 
 fn is_reading(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
+}
+
+/// Whether the body is of a kind that forms send: scripts need permission for any other (source: the Fetch standard,
+/// CORS-safelisted request headers).
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"]
+        .iter()
+        .any(|form| kind.eq_ignore_ascii_case(form))
 }
 
 /// A header that is text.
@@ -239,6 +252,20 @@ mod tests {
         assert_eq!(post("10.0.0.1:9001", &proxied), Ok(Sender::Browser));
         assert_eq!(post("127.0.0.1:9001", &origin("http://sup.example")), Ok(Sender::Doubtful));
         assert_eq!(post("localhost:9001", &origin("http://sup.example")), Ok(Sender::Doubtful));
+    }
+
+    #[test]
+    fn a_form_that_does_not_tell_where_it_comes_from_needs_the_secret() {
+        let post = |kind| {
+            let pairs = [CHROME, ("host", "10.0.0.1:9001"), ("content-type", kind)];
+            judged(&Method::POST, OPEN, &pairs)
+        };
+        for form in ["text/plain", "Text/Plain;charset=UTF-8", "multipart/form-data; boundary=x"] {
+            assert_eq!(post(form), Ok(Sender::Doubtful), "{form}");
+        }
+        for other in ["text/xml", "application/json", "text/plainer"] {
+            assert_eq!(post(other), Ok(Sender::Browser), "{other}");
+        }
     }
 
     #[test]

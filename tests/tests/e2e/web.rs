@@ -120,6 +120,15 @@ fn the_page_shows_every_process_with_what_can_be_done_to_it() {
     assert_eq!(get(&daemon, "/ui/nothing.js").status, 404);
     assert_eq!(get(&daemon, "/nothing.html").status, 404);
     assert_eq!(ask(&daemon, "DELETE", "/", "", "").status, 405);
+    for path in ["/nothing.html", "/logtail/nothing", "/ui/nothing.js"] {
+        let answer = get(&daemon, path);
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
+        assert!(
+            answer.header("content-security-policy").unwrap().contains("frame-ancestors 'none'"),
+            "{path}"
+        );
+    }
     let style = get(&daemon, "/ui/style.css");
     assert_eq!((style.status, style.header("content-type")), (200, Some("text/css; charset=utf-8")));
 }
@@ -178,6 +187,12 @@ fn a_browser_acts_by_our_own_forms_only() {
     assert_eq!(daemon.state("one"), "RUNNING");
     // What RPC clients use is closed to foreign pages too.
     assert_eq!(ask(&daemon, "POST", "/RPC2", origin, "<methodCall/>").status, 403);
+    // A form of an old browser that keeps silent about where it comes from.
+    let old = "User-Agent: Mozilla/5.0\r\nAccept-Language: en\r\nContent-Type: text/plain\r\n";
+    let call = "<methodCall><methodName>supervisor.stopAllProcesses</methodName></methodCall>";
+    assert_eq!(ask(&daemon, "POST", "/RPC2", old, call).status, 403);
+    assert_eq!(ask(&daemon, "POST", path, old, "token=wrong").status, 403);
+    assert_eq!(daemon.state("one"), "RUNNING");
     let done = ask(&daemon, "POST", path, BROWSER, &token);
     assert_eq!((done.status, done.header("location")), (303, Some("./?message=Process%20one%20stopped")));
     assert_eq!(daemon.state("one"), "STOPPED");
@@ -192,6 +207,9 @@ fn messages_and_names_cannot_become_markup() {
     let page = get(&daemon, "/?message=%3Cscript%3Ealert(1)%3C/script%3E");
     assert!(page.body.contains("&lt;script&gt;alert(1)"), "{}", page.body);
     assert!(page.body.contains("data-name=\"&lt;b&gt;x&amp;y\""), "{}", page.body);
+    let led = "User-Agent: Mozilla/5.0\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    let page = ask(&daemon, "GET", "/?message=Call%20me", led, "");
+    assert!(page.status == 200 && !page.body.contains("Call me"), "{}", page.body);
     let tail = get(&daemon, "/tail.html?processname=%3Cscript%3E");
     assert!(tail.body.contains("ERROR: unexpected rpc fault [10] BAD_NAME: &lt;script&gt;"), "{}", tail.body);
 }

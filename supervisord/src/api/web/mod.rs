@@ -148,6 +148,7 @@ impl Web {
         let host =
             request.headers().get(header::HOST).and_then(|host| host.to_str().ok().map(ToOwned::to_owned));
         let wants_text = accepts_text(request.headers());
+        let is_led_here = is_led_here(request.headers());
         let mut fields = fields_in(request.uri());
         if method == Method::POST {
             match Limited::new(request.into_body(), LARGEST_FORM).collect().await {
@@ -160,7 +161,8 @@ impl Web {
             Err(problem) => return refused(StatusCode::BAD_REQUEST, &problem),
         };
         let Some(action) = action.filter(|_| method != Method::HEAD) else {
-            return self.status(fields.get("message")).await;
+            // What another site has to say is not to look like our words.
+            return self.status(fields.get("message").filter(|_| !is_led_here)).await;
         };
         if sender != Sender::Script && action != Action::Refresh {
             if method == Method::GET {
@@ -246,6 +248,11 @@ fn fields_in(uri: &Uri) -> Fields {
     let mut fields = Fields::default();
     fields.read(uri.query().unwrap_or_default());
     fields
+}
+
+/// Whether a link of another site led here.
+fn is_led_here(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site")
 }
 
 /// Whether the client wants the words of an action and no page around them: our script does.
