@@ -536,6 +536,30 @@ stderr_logfile=none
 }
 
 #[test]
+fn a_device_as_a_log_is_neither_removed_by_clear_nor_rotated() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let device = dir.path().join("null");
+    let null = nix::sys::stat::stat("/dev/null").expect("the device").st_rdev;
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+    // Only root may make one; others could not remove one either.
+    if nix::sys::stat::mknod(&device, nix::sys::stat::SFlag::S_IFCHR, mode, null).is_err() {
+        return;
+    }
+    let path = device.display();
+    let config = format!(
+        "[program:x]\ncommand=$ACTOR print=0123456789 record=$DIR/there sleep\nstdout_logfile={path}\n\
+         stdout_logfile_maxbytes=5\nstderr_logfile={path}\n"
+    );
+    let daemon = Daemon::start(&config);
+    daemon.until("the program to write", || daemon.path("there").exists());
+    daemon.ctl("clear x").is("x: cleared\n");
+    daemon.ctl("reopen");
+    daemon.ctl("restart x");
+    let kind = std::fs::symlink_metadata(&device).expect("it is still there").file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_char_device(&kind), "{kind:?}");
+}
+
+#[test]
 fn clear_empties_the_log_of_a_running_and_of_a_stopped_program() {
     let daemon = Daemon::start(
         "[program:x]
