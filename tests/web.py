@@ -515,8 +515,24 @@ class Checks:
             self.daemon.act("mailer", action)
             self.until_state("mailer", state)
         assert browser.run("return document.getElementById('lost').hidden"), "it says that the connection is lost"
+        browser.go(f"http://localhost:{server.server_port}/sup/tail.html?processname=count")
+        count = "return (document.getElementById('log').textContent.match(/line \\d+/g) || []).length"
+        for _ in range(2):
+            before = browser.run(count)
+            until("more lines", lambda: browser.run(count) > before)
         browser.go("about:blank")
         server.shutdown()
+
+    def addresses_with_name_and_password_work(self):
+        browser = self.browser
+        url = self.daemon.url.replace("//", "//user:secret@")
+        browser.go(f"{url}tail.html?processname=api")
+        until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
+        browser.go(url)
+        until("clicks to count", lambda: browser.run("return performance.now() - focused > REFLEX"))
+        for action, state in [("start", "running"), ("stop", "stopped")]:
+            browser.click(f".row[data-name='mailer'] .{action}")
+            self.until_state("mailer", state)
 
     def a_log_goes_on_where_it_was_interrupted(self):
         browser = self.browser

@@ -299,6 +299,9 @@ fn the_page_of_a_log_shows_its_end_and_follows_it() {
     assert!(text("/tail.html").contains("No process name found"));
     assert!(text("/tail.html?processname=mute").contains("No file for mute"));
     assert!(text("/tail.html?channel=main").contains("supervisord started with pid"));
+    let end = get(&daemon, "/ui/follow?processname=talk&limit=1024&once=1");
+    assert!(end.status == 200 && end.body.ends_with("x<end>\u{1b}[1m\n"), "{}", end.body);
+    assert_eq!(get(&daemon, "/ui/follow?processname=mute&once=1").status, 404);
     let mut stream = UnixStream::connect(daemon.path("s.sock")).unwrap();
     stream.set_read_timeout(Some(BOUND)).unwrap();
     stream.write_all(b"GET /ui/follow?channel=main&limit=1024 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

@@ -7,6 +7,13 @@
 const HOLDERS = 3; // half of the connections are left for everything else
 const DOZE = 30000; // ms that a timer of 5 s cannot be late by in a machine that is awake
 
+/** An address below ours, without the name and password that ours may have: with them nothing can be fetched. */
+function at(path) {
+  const url = new URL(path, location.href);
+  url.username = url.password = "";
+  return url;
+}
+
 /** Calls `begin` when this tab may have a stream, and `end` when it must close it. */
 function holdStream(begin, end) {
   const me = String(Math.random());

@@ -8,7 +8,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use serde_json::json;
@@ -79,9 +79,12 @@ pub(super) async fn news(web: &Web, id: &str) -> Response<Body> {
             Err(Gone) => return ending(),
         },
     };
-    let mut response = Response::new(Body::from(text));
-    *response.headers_mut() = headers("text/event-stream");
-    response
+    answer(Body::from(text), "text/event-stream")
+}
+
+/// The end of a log, for the same clients.
+pub(super) fn end(bytes: Vec<u8>) -> Response<Body> {
+    answer(Body::from(bytes), "text/plain; charset=utf-8")
 }
 
 /// What has changed.
@@ -176,17 +179,16 @@ pub(super) fn follow(web: &Web, mut follower: Follower) -> Response<Body> {
 
 fn stream(kind: &'static str, receiver: mpsc::Receiver<Bytes>) -> Response<Body> {
     let frames = ReceiverStream::new(receiver).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
-    let mut response = Response::new(Body::new(StreamBody::new(frames)));
-    *response.headers_mut() = headers(kind);
-    response
+    answer(Body::new(StreamBody::new(frames)), kind)
 }
 
-fn headers(kind: &'static str) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn answer(body: Body, kind: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    headers
+    response
 }
 
 fn too_many() -> Response<Body> {

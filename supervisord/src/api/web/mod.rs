@@ -236,6 +236,12 @@ impl Web {
     async fn follow(&self, fields: &Fields) -> Response<Body> {
         let wanted = Wanted::parse(fields);
         let Some(source) = wanted.source else { return not_found() };
+        if fields.get("once").is_some() {
+            return match self.end_of(&source, wanted.limit).await {
+                Content::Log(bytes) => live::end(bytes),
+                Content::Problem(_) => not_found(),
+            };
+        }
         match self.driver.ask_for(|reply| Ask::Follow(reply, source, wanted.limit)).await {
             Ok(follower) => live::follow(self, follower),
             Err(refusal) if refusal.reason == Reason::ShuttingDown => live::ending(),

@@ -76,6 +76,7 @@ function replace(old, row, told) {
   const focus = old.contains(document.activeElement) ? document.activeElement : null;
   document.adoptNode(row);
   old.className = row.className;
+  old.setAttribute("aria-label", row.getAttribute("aria-label"));
   const [acts, details] = [old.querySelector(":scope > .acts"), old.lastElementChild];
   const fresh = [...row.children];
   [...old.children].forEach((part, at) => {
@@ -122,7 +123,7 @@ addEventListener("resize", () => { for (const row of rows.values()) row.style.re
 
 /** Takes the list anew from the server: processes came or went, or it is another daemon. */
 async function refetch() {
-  const response = await fetch("./", { headers: { accept: "text/html" } });
+  const response = await fetch(at("./"), { headers: { accept: "text/html" } });
   if (!response.ok) throw new Error(`the server answers ${response.status}`);
   const page = parse(await response.text());
   const fresh = page.getElementById("list");
@@ -187,7 +188,8 @@ const HIDDEN = 30000; // the same while nobody looks: title and icon go on
 
 let since = document.body.dataset.since; // what this page knows
 let isHolding = false; // whether this tab may have a stream
-let isHeldBack = false; // whether streams do not get through: a proxy collects them
+let heldBack = 0; // until when no stream is tried: none gets through, a proxy collects them
+let patience = 60000; // ms until the next try
 let source = null;
 let retry = 1000;
 let timer = 0;
@@ -195,8 +197,8 @@ let timer = 0;
 function connect() {
   source?.close();
   source = null;
-  if (!isHolding || isHeldBack) return wait(glanceAgain, document.hidden ? HIDDEN : GLANCE);
-  const stream = new EventSource(`ui/changes?since=${encodeURIComponent(since)}`);
+  if (!isHolding || Date.now() < heldBack) return wait(glanceAgain, document.hidden ? HIDDEN : GLANCE);
+  const stream = new EventSource(at(`ui/changes?since=${encodeURIComponent(since)}`));
   source = stream;
   let hasSpoken = false;
   const hear = (what) => (event) => {
@@ -228,7 +230,10 @@ function wait(what, time) {
 /** Nothing has come for too long: the connection is dead, or whatever stands between keeps what comes. */
 async function silent(hasSpoken) {
   source?.close();
-  if (!hasSpoken) isHeldBack = await glance();
+  if (!hasSpoken && (await glance())) {
+    heldBack = Date.now() + patience;
+    patience *= 4;
+  }
   connect();
 }
 
@@ -242,7 +247,7 @@ async function glance() {
   const asked = since;
   try {
     const url = `ui/changes?once=1&since=${encodeURIComponent(asked)}`;
-    const response = await fetch(url, { signal: AbortSignal.timeout(10000) });
+    const response = await fetch(at(url), { signal: AbortSignal.timeout(10000) });
     const text = await response.text();
     if (!response.ok) throw new Error(`the server answers ${response.status}`);
     const field = (name) => new RegExp(`^${name}: (.*)$`, "m").exec(text)?.[1];
@@ -347,7 +352,7 @@ form.addEventListener("submit", async (event) => {
 async function perform(url) {
   try {
     const body = new URLSearchParams({ token: form.elements.token.value });
-    const response = await fetch(url, { method: "POST", body, headers: { accept: "text/plain" } });
+    const response = await fetch(at(url), { method: "POST", body, headers: { accept: "text/plain" } });
     const text = await response.text();
     if (response.ok) say(text, /^ERROR|fault \[/.test(text));
     else say(parse(text).querySelector("main p")?.textContent || text || `the server answers ${response.status}`, true);
@@ -370,6 +375,7 @@ message.addEventListener("click", () => (message.hidden = true));
 
 function dialog(title, fill) {
   const box = document.createElement("dialog");
+  box.setAttribute("aria-label", title);
   const heading = document.createElement("h2");
   heading.textContent = title;
   box.append(heading);

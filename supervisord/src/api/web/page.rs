@@ -66,7 +66,7 @@ impl Page<'_> {
         let identifier = Escaped(&self.info.identifier);
         writeln!(
             f,
-            "<header><h1>{identifier}<small id=\"count\">{}</small></h1>\
+            "<header><h1>{identifier} <small id=\"count\">{}</small></h1>\
              <input id=\"filter\" type=\"search\" placeholder=\"Filter\" aria-label=\"Filter by name or state\" \
              autocomplete=\"off\" spellcheck=\"false\" hidden>\
              <nav><button formaction=\"index.html?action=refresh\">Refresh</button>\

@@ -136,11 +136,11 @@ impl<'a> Row<'a> {
 impl Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { process, url, .. } = self;
-        let (name, group, state) = (Escaped(&self.name), Escaped(&process.group), process.state);
+        let (name, state) = (Escaped(&self.name), process.state);
         let word = state.name().to_ascii_lowercase();
         write!(
             f,
-            "<li class=\"row s-{word}\" data-name=\"{name}\" data-group=\"{group}\" tabindex=\"-1\">\
+            "<li class=\"row s-{word}\" data-name=\"{name}\" aria-label=\"{name} {word}\" tabindex=\"-1\">\
              <span class=\"state {}\"><i></i>{word}</span>\
              <a class=\"name\" href=\"tail.html?processname={url}\">{name}</a><span class=\"what\">",
             class(state)

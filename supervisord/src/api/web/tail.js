@@ -5,7 +5,7 @@
 
 const log = document.getElementById("log");
 const state = document.getElementById("state");
-const follow = document.getElementById("follow");
+const toEnd = document.getElementById("follow");
 const wrap = document.getElementById("wrap");
 const pause = document.getElementById("pause");
 
@@ -18,7 +18,9 @@ let resume = null; // continues a paused stream
 let ending = null; // the last characters that came; null before the first
 
 const KNOWN = 300; // of these
-const AGAIN = 16384; // bytes of the log that a stream begins with which goes on where another one ended
+const AGAIN = 65536; // bytes of the log that a stream begins with which goes on where another one ended
+const FIRST = 8000; // ms within which a stream begins
+const GLANCE = 2000; // ms between two questions while this tab has no stream
 
 const SIGNS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const sign = (c) => {
@@ -72,7 +74,7 @@ function add(text) {
     total -= held.shift();
     log.firstChild.remove();
   }
-  if (follow.checked) log.scrollTop = log.scrollHeight;
+  if (toEnd.checked) log.scrollTop = log.scrollHeight;
 }
 
 function clear() {
@@ -102,10 +104,11 @@ function note(text) {
 }
 
 /** Reads until the stream ends; what is not read while paused waits in the server's file. */
-async function read(signal) {
+async function read(signal, query) {
   const limit = ending === null ? "" : `&limit=${AGAIN}`; // the last one counts
-  const response = await fetch(log.dataset.follow + limit, { signal });
+  const response = await fetch(at(log.dataset.follow + limit + query), { signal });
   if (!response.ok) throw new Error(`the server answers ${response.status}`);
+  heard?.();
   say("live");
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
@@ -120,24 +123,52 @@ async function read(signal) {
   }
 }
 
+/** Reads as long as this tab has a stream. */
+async function follow() {
+  stop = new AbortController();
+  const { signal } = stop;
+  const began = performance.now();
+  // Where nothing begins to come, something collects what comes: from then on we ask again and again.
+  const silent = setTimeout(() => { isHeldBack = true; stop.abort(); }, FIRST);
+  heard = () => clearTimeout(silent);
+  try { await read(signal, ""); } catch { /* said below */ }
+  clearTimeout(silent);
+  if (signal.aborted) return;
+  if (performance.now() - began > 10000) rest = 1000;
+  await lost();
+}
+
+/** Reads what there is now. */
+async function glance() {
+  heard = null;
+  try {
+    await read(AbortSignal.timeout(10000), "&once=1");
+    await sleep(GLANCE);
+  } catch {
+    await lost();
+  }
+}
+
+async function lost() {
+  say("connection lost, trying again…");
+  await sleep(rest);
+  rest = Math.min(rest * 2, 30000);
+}
+
 let isHolding = false; // whether this tab may have a stream
-let wake = () => {}; // when it may
+let isHeldBack = false; // whether none gets through
+let wake = () => {}; // when it may have one
 let stop = new AbortController(); // when it may not any more
+let heard = null; // when an answer begins
+let rest = 1000; // ms before the next try
+
+const sleep = (time) => new Promise((go) => setTimeout(go, time));
 
 async function run() {
-  for (let rest = 1000; ; ) {
-    if (!isHolding) {
-      say(document.hidden ? "" : "waiting: other windows are live; click here to go on");
-      await new Promise((go) => (wake = go));
-    }
-    stop = new AbortController();
-    const began = performance.now();
-    try { await read(stop.signal); } catch { /* said below */ }
-    if (stop.signal.aborted) continue;
-    if (performance.now() - began > 10000) rest = 1000;
-    say("connection lost, trying again…");
-    await new Promise((go) => setTimeout(go, rest));
-    rest = Math.min(rest * 2, 30000);
+  for (;;) {
+    if (document.hidden) await new Promise((go) => (wake = go));
+    else if (isHolding && !isHeldBack) await follow();
+    else await glance();
   }
 }
 
@@ -155,15 +186,15 @@ pause.addEventListener("click", () => {
   state.textContent = paused ? "paused" : state.dataset.text;
   if (!paused) resume?.();
 });
-follow.addEventListener("change", () => { if (follow.checked) log.scrollTop = log.scrollHeight; });
+toEnd.addEventListener("change", () => { if (toEnd.checked) log.scrollTop = log.scrollHeight; });
 wrap.addEventListener("change", () => log.classList.toggle("wrap", wrap.checked));
 // Scrolling up stops following, scrolling to the end goes on with it.
 log.addEventListener("scroll", () => {
-  follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  toEnd.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
-  const box = { f: follow, w: wrap, p: pause }[event.key];
+  const box = { f: toEnd, w: wrap, p: pause }[event.key];
   if (box) { box.click(); event.preventDefault(); }
   if (event.key === "Escape") location.href = "./";
 });

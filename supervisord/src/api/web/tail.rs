@@ -147,7 +147,7 @@ impl Display for TailPage<'_> {
                 let text = readable(bytes);
                 write!(
                     f,
-                    "<pre id=\"log\" tabindex=\"0\" data-follow=\"ui/follow?{query}\">{}</pre>",
+                    "<pre id=\"log\" tabindex=\"0\" role=\"region\" aria-label=\"Log\" data-follow=\"ui/follow?{query}\">{}</pre>",
                     Escaped(&text)
                 )?;
             }
