@@ -208,12 +208,13 @@ def remote_events(side):
     """sendRemoteCommEvent reaches a listener."""
     pathlib.Path(side.path("recorder.py")).write_text(RECORDER)
     side.configure("[eventlistener:recorder]\ncommand=$PYTHON $DIR/recorder.py $DIR/events\nstartsecs=0\n"
-                   "events=REMOTE_COMMUNICATION\n")
+                   "events=REMOTE_COMMUNICATION\nbuffer_size=50\n")
     side.start()
     side.until_state("recorder", "RUNNING")
     seen = [side.call("supervisor.sendRemoteCommEvent", *words) for words in (
         ("type", "data"), ("", ""), ("a b:c", "first\nsecond:line"), ("<&>", "<data>&amp;</data>"), ("t", "x" * 70000),
-        ("one",), (), ("a", "b", "c"), (1, "number"))]
+        ("one",), (), ("a", "b", "c"), (1, "number"), ("flag", True), (None, 1.5), (1e300, 2.0), (False, -1e-7),
+        ("list", [1, "it's", True, [], None, 0.1]), ("map", {"a": 1, "b": {"c": []}}), (xmlrpc.client.Binary(b"b64"), ""))]
     seen.append(side.call("supervisor.sendRemoteCommEvent", "last", "one"))
     side.until("the last event", lambda: '"type:last' in side.read("events"))
     return seen, side.read("events").splitlines()

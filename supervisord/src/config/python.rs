@@ -88,6 +88,26 @@ pub fn int(text: &str, base: u32) -> Option<i64> {
     after_digit.then_some(if negative { -value } else { value })
 }
 
+/// `repr(number)` of a float.
+pub fn float(number: f64) -> String {
+    if number.is_nan() {
+        return "nan".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    // Both languages write the fewest digits that lead back to the number.
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').expect("what `{:e}` writes has an exponent");
+    let exponent: i32 = exponent.parse().expect("what `{:e}` writes there is a number");
+    if !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{digits}e{sign}{:02}", exponent.abs());
+    }
+    let plain = number.to_string();
+    if plain.contains('.') { plain } else { plain + ".0" }
+}
+
 /// `os.path.dirname(path)`.
 pub fn dirname(path: &str) -> &str {
     let head = &path[..path.rfind('/').map_or(0, |at| at + 1)];
@@ -176,6 +196,26 @@ mod tests {
             ("99999999999999999999", 10, Some(i64::MAX)),
         ] {
             assert_eq!(int(text, base), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (number, expected) in [
+            (1.5, "1.5"),
+            (3.0, "3.0"),
+            (-0.0, "-0.0"),
+            (1e300, "1e+300"),
+            (1e16, "1e+16"),
+            (1e15, "1000000000000000.0"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e+17"),
+            (1e-5, "1e-05"),
+            (0.0001, "0.0001"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+            (f64::NAN, "nan"),
+        ] {
+            assert_eq!(float(number), expected);
         }
     }
 

@@ -129,7 +129,7 @@ impl Call {
             "addProcessGroup" => Self::AddGroup(arguments.name()?),
             "removeProcessGroup" => Self::RemoveGroup(arguments.name()?),
             "getAllConfigInfo" => Self::AllConfigInfo,
-            "sendRemoteCommEvent" => Self::SendRemoteEvent(arguments.name()?, arguments.name()?),
+            "sendRemoteCommEvent" => Self::SendRemoteEvent(arguments.message(), arguments.message()),
             _ => return Ok(None),
         }))
     }
@@ -189,6 +189,10 @@ impl Arguments {
 
     fn name(&mut self) -> Result<String, Fault> {
         self.next().into_name()
+    }
+
+    fn message(&mut self) -> String {
+        self.next().into_message()
     }
 
     fn process(&mut self) -> Result<Target, Fault> {

@@ -1,6 +1,9 @@
 //! What clients send as arguments and how liberally it is read; what another daemon answers.
 
+use std::collections::HashMap;
+
 use super::fault::Fault;
+use crate::config::python;
 
 /// A decoded argument.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +43,45 @@ impl Value {
             Self::Int(number) => Err(Fault::parameters(number)),
             Self::Nil | Self::Boolean(_) | Self::Double(_) | Self::Array(_) | Self::Struct(_) => {
                 Err(Fault::incorrect_parameters())
+            }
+        }
+    }
+
+    /// As a message: of whatever type it is, as Python's `str` writes it.
+    pub fn into_message(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Nil
+            | Self::Boolean(_)
+            | Self::Int(_)
+            | Self::Double(_)
+            | Self::Array(_)
+            | Self::Struct(_) => self.repr(),
+        }
+    }
+
+    /// As Python's `repr` writes it. What it nests was bounded when it was decoded.
+    fn repr(&self) -> String {
+        let joined = |parts: Vec<String>| parts.join(", ");
+        match self {
+            Self::Nil => "None".to_owned(),
+            Self::Boolean(true) => "True".to_owned(),
+            Self::Boolean(false) => "False".to_owned(),
+            Self::Int(number) => number.to_string(),
+            Self::Double(number) => python::float(*number),
+            Self::Text(text) => python::repr(text),
+            Self::Array(elements) => format!("[{}]", joined(elements.iter().map(Self::repr).collect())),
+            Self::Struct(members) => {
+                // A dictionary: a member has its first place and its last value.
+                let mut last: HashMap<&str, &Self> = HashMap::new();
+                for (name, value) in members {
+                    last.insert(name, value);
+                }
+                let one = |(name, _): &(String, Self)| {
+                    let value = last.remove(name.as_str())?;
+                    Some(format!("{}: {}", python::repr(name), value.repr()))
+                };
+                format!("{{{}}}", joined(members.iter().filter_map(one).collect()))
             }
         }
     }
@@ -145,6 +187,37 @@ mod tests {
         assert_eq!(Value::Int(7).into_name().ok().as_deref(), Some("7"));
         assert!(Value::Boolean(true).into_name().is_err());
         assert_eq!(Value::Int(5).into_text().unwrap_err().text, "INCORRECT_PARAMETERS: 5");
+    }
+
+    #[test]
+    fn a_message_is_what_python_makes_of_a_value() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        for (value, message) in [
+            (text("it's"), "it's"),
+            (Value::Nil, "None"),
+            (Value::Boolean(true), "True"),
+            (Value::Int(-5), "-5"),
+            (Value::Double(1e300), "1e+300"),
+            (
+                Value::Array(vec![
+                    Value::Int(1),
+                    text("it's"),
+                    Value::Boolean(false),
+                    Value::Array(Vec::new()),
+                ]),
+                "[1, \"it's\", False, []]",
+            ),
+            (
+                Value::Struct(vec![
+                    ("a".to_owned(), Value::Int(1)),
+                    ("b".to_owned(), Value::Struct(Vec::new())),
+                    ("a".to_owned(), Value::Nil),
+                ]),
+                "{'a': None, 'b': {}}",
+            ),
+        ] {
+            assert_eq!(value.into_message(), message);
+        }
     }
 
     #[test]
