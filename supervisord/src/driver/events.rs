@@ -88,6 +88,10 @@ impl Driver {
         let pid = pid.map_or(0, Pid::as_raw);
         let (from, to, tries, expected) = (*from, *to, *tries, *expected);
         self.raise(Event::ProcessState { process, from, to, tries, pid, expected }, now);
+        // One that ended before anybody saw it RUNNING enters that first.
+        if to != ProcessState::Running {
+            self.events.pools.give_back(id);
+        }
     }
 
     /// A client streams events of these types.
@@ -192,10 +196,16 @@ impl Driver {
         self.events.pools.set(&group.name, events.clone(), buffering, members);
     }
 
-    /// A child has ended that may have been a listener.
+    /// A child has ended that may have been a listener. What it had is given back with the event of its end.
     pub(super) fn end_listener(&mut self, id: ProcessId) {
         self.events.outbox.forget(id);
         self.events.pools.handle_exit(id);
+        self.say_news();
+    }
+
+    /// Gives back what a listener had that has ended, also if that changed no state.
+    pub(super) fn settle_listener(&mut self, id: ProcessId) {
+        self.events.pools.give_back(id);
         self.say_news();
     }
 

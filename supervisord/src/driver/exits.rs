@@ -232,6 +232,7 @@ impl Driver {
         let remains = !self.is_gone(id, census);
         self.supervisor.handle_exit(id, exit, Aftermath { remains, diagnosis }, now);
         self.perform_effects(now);
+        self.settle_listener(id);
         // After the replacement has been spawned: it does not wait for this, and finds the log still open.
         for stream in streams {
             self.output.release(stream, now);

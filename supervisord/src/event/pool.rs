@@ -108,6 +108,8 @@ struct Member {
     listener: Listener,
     /// What it has and owes a result for.
     current: Option<Queued>,
+    /// What it had when it ended, until the event of its end is raised.
+    left: Option<Queued>,
     /// What was taken back from it when it violated the protocol.
     owed: Option<u64>,
     /// Its stdin takes nothing any more.
@@ -123,6 +125,7 @@ impl Member {
             id,
             listener: Listener::default(),
             current: None,
+            left: None,
             owed: None,
             deaf: false,
             violation: None,
@@ -305,17 +308,24 @@ impl Pools {
     /// Records that a listener has been started.
     pub fn handle_spawned(&mut self, id: ProcessId) {
         let Some((pool, member)) = find(&mut self.pools, id) else { return };
-        pool.members[member] = Member::new(id);
+        let member = &mut pool.members[member];
+        *member = Member { left: member.left.take(), ..Member::new(id) };
     }
 
-    /// Records that a listener has ended. What it had goes to another.
+    /// Records that a listener has ended. What it had goes to another: [`Pools::give_back`] must follow.
     pub fn handle_exit(&mut self, id: ProcessId) {
         let Some((pool, member)) = find(&mut self.pools, id) else { return };
         let member = &mut pool.members[member];
         let violation = member.violation.take();
-        let current = member.current.take();
-        *member = Member { violation, ..Member::new(id) };
-        pool.put_back(current, &mut self.news);
+        *member = Member { violation, left: member.current.take(), ..Member::new(id) };
+    }
+
+    /// Puts back what a listener had when it ended. As in Supervisor that comes after the event of its end: in a full
+    /// buffer others make room for what was given back, and not the other way.
+    pub fn give_back(&mut self, id: ProcessId) {
+        let Some((pool, member)) = find(&mut self.pools, id) else { return };
+        let left = pool.members[member].left.take();
+        pool.put_back(left, &mut self.news);
     }
 
     /// Records what a listener has printed on its stdout.
@@ -367,8 +377,9 @@ impl Pool {
             let known = old.iter().position(|member| member.id == *id);
             self.members.push(known.map_or_else(|| Member::new(*id), |at| old.remove(at)));
         }
-        for mut gone in old {
-            self.put_back(gone.current.take(), news);
+        for gone in old {
+            self.put_back(gone.current, news);
+            self.put_back(gone.left, news);
         }
     }
 

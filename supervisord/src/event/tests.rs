@@ -136,6 +136,11 @@ impl Sim {
         self.pools.raise(&Event::Tick { period: Period::Five, when });
     }
 
+    fn ends(&mut self, listener: usize) {
+        self.pools.handle_exit(self.listeners[listener]);
+        self.pools.give_back(self.listeners[listener]);
+    }
+
     fn says(&mut self, listener: usize, text: &str) {
         self.pools.handle_output(self.listeners[listener], text.as_bytes());
     }
@@ -220,7 +225,7 @@ fn a_pool_whose_listener_reads_no_more_is_idle() {
     let delivery = sim.pools.poll_delivery(|_| true).unwrap();
     sim.pools.handle_unsent(delivery.to);
     assert!(!sim.pools.is_idle("p", |_| true), "there is another");
-    sim.pools.handle_exit(sim.listeners[1]);
+    sim.ends(1);
     assert!(sim.pools.is_idle("p", |id| id == delivery.to));
 }
 
@@ -284,7 +289,7 @@ fn an_event_comes_back_when_its_listener_ends_or_cannot_be_written_to() {
     sim.tick(5);
     sim.says(0, "READY\n");
     assert_eq!(sim.deliveries(), [(0, 0)]);
-    sim.pools.handle_exit(sim.listeners[0]);
+    sim.ends(0);
     assert_eq!(sim.news(), ["back 0 0/10"]);
     sim.says(1, "READY\n");
     assert_eq!(sim.deliveries(), [(1, 0)]);
@@ -293,6 +298,28 @@ fn an_event_comes_back_when_its_listener_ends_or_cannot_be_written_to() {
     sim.pools.handle_spawned(sim.listeners[1]);
     sim.says(1, "READY\n");
     assert_eq!(sim.deliveries(), [(1, 0)]);
+}
+
+#[test]
+fn in_a_full_buffer_others_make_room_for_what_a_dead_listener_had() {
+    let mut sim = Sim::new(Buffering::Events(3), 1);
+    sim.tick(5);
+    sim.says(0, "READY\n");
+    assert_eq!(sim.deliveries(), [(0, 0)]);
+    for when in 2..=4 {
+        sim.tick(when * 5);
+    }
+    sim.pools.handle_exit(sim.listeners[0]);
+    // What happens at its end.
+    sim.tick(25);
+    sim.pools.handle_spawned(sim.listeners[0]);
+    sim.pools.give_back(sim.listeners[0]);
+    assert_eq!(sim.news(), ["overflow 1", "back 0 3/3", "overflow 2"]);
+    for expected in [0, 3, 4] {
+        sim.says(0, "READY\n");
+        assert_eq!(sim.deliveries(), [(0, expected)]);
+        sim.says(0, "RESULT 2\nOK");
+    }
 }
 
 #[test]
@@ -350,13 +377,13 @@ proptest! {
                 3 => sim.says(who, "RESULT 2\nOKREADY\n"),
                 4 => sim.says(who, "RESULT 4\nFAILREADY\n"),
                 5 => sim.says(who, "noise\n"),
-                _ => sim.pools.handle_exit(sim.listeners[who]),
+                _ => sim.ends(who),
             }
             sim.deliveries();
             count(&mut sim);
         }
-        sim.pools.handle_exit(sim.listeners[0]);
-        sim.pools.handle_exit(sim.listeners[1]);
+        sim.ends(0);
+        sim.ends(1);
         sim.says(0, "READY\n");
         while !sim.deliveries().is_empty() {
             sim.says(0, "RESULT 2\nOKREADY\n");
