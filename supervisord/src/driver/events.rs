@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 use super::{Driver, echo, outbox::Outbox};
 use crate::{
     clock::Moment,
-    config::{GroupConfig, GroupKind, LogLevel, OutputConfig, ProgramConfig, python},
+    config::{GroupConfig, GroupKind, LogLevel, OutputConfig, ProgramConfig},
     event::{Buffering, Event, EventType, Heard, ListenerState, News, Pools, ProcessName, Ticks},
     output::{Piece, StreamId, Wanted},
     process::{Effect, Pid, Process, ProcessState},
@@ -309,7 +309,7 @@ impl Driver {
             Heard::Processed => debug!("{name}: event was processed"),
             Heard::LateResult(true) => debug!("{name}: event was processed, as its late result says"),
             Heard::Rejected | Heard::LateResult(false) => warn!("{name}: event was rejected"),
-            Heard::BadResultLine(line) => warn!("{name}: bad result line: {}", python::repr(line)),
+            Heard::BadResultLine(line) => warn!("{name}: bad result line: '{line}'"),
             Heard::Violation(violation) if is_loud => warn!("{name}: {violation}"),
             Heard::Violation(violation) => debug!("{name}: {violation}"),
         }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use std::fmt;
 
+use crate::config::python;
+
 /// Where a listener is in the protocol. Names are Supervisor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerState {
@@ -190,7 +192,7 @@ impl Listener {
             self.state = State::Busy { result: Some(length) };
             return true;
         }
-        heard.push(Heard::BadResultLine(excerpt(&self.rest()[..end])));
+        heard.push(Heard::BadResultLine(beginning(super::text_of(&self.rest()[..end]))));
         self.violate(Expected::Result, heard)
     }
 
@@ -222,7 +224,9 @@ impl Listener {
     /// What is pending stays, to be searched for something that makes sense.
     fn violate(&mut self, expected: Expected, heard: &mut Vec<Heard>) -> bool {
         let end = self.line_end().unwrap_or(self.rest().len());
-        heard.push(Heard::Violation(Violation { expected, found: excerpt(&self.rest()[..end]) }));
+        // Of an empty line its end is shown: that is what was printed too much.
+        let found = String::from_utf8_lossy(&self.rest()[..end.max(1)]).into_owned();
+        heard.push(Heard::Violation(Violation { expected, found: beginning(found) }));
         self.enter(State::Unknown { expected, result: None }, heard)
     }
 
@@ -253,14 +257,16 @@ impl Listener {
 
 /// A length, as Python reads it, that is not absurd.
 fn number(text: &[u8]) -> Option<usize> {
-    let number: usize = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    let number = usize::try_from(python::int(std::str::from_utf8(text).ok()?, 10)?).ok()?;
     (number <= LONGEST_RESULT).then_some(number)
 }
 
 /// The beginning, for people.
-fn excerpt(text: &[u8]) -> String {
-    let most = text.len().min(EXCERPT);
-    String::from_utf8_lossy(&text[..most]).into_owned()
+fn beginning(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(EXCERPT) {
+        text.truncate(at);
+    }
+    text
 }
 
 const READY: &[u8] = b"READY\n";
@@ -270,7 +276,7 @@ const OK: &[u8] = b"OK";
 const LONGEST_LINE: usize = 64 << 10;
 /// Bytes of a result that are waited for.
 const LONGEST_RESULT: usize = 1 << 20;
-/// Bytes of a violation that are shown.
+/// Characters of a violation that are shown.
 const EXCERPT: usize = 80;
 
 #[cfg(test)]
@@ -334,6 +340,7 @@ mod tests {
             (Busy, "anybody 2\nOK", "processed ACKNOWLEDGED", Acknowledged),
             (Busy, "whatev 2\nOK", "processed ACKNOWLEDGED", Acknowledged),
             (Busy, "RESULT  2 \r\nOK", "processed ACKNOWLEDGED", Acknowledged),
+            (Busy, "RESULT +0_2\nOK", "processed ACKNOWLEDGED", Acknowledged),
             (Busy, "RESULT two\n", "bad violation UNKNOWN", Unknown),
             (Busy, "RESULT -1\n", "bad violation UNKNOWN", Unknown),
             (Busy, "RESULT 99999999999\n", "bad violation UNKNOWN", Unknown),
@@ -365,6 +372,23 @@ mod tests {
             "event protocol error: it printed \"Starting up...\" on stdout, expected \"READY\\n\"; a listener's stdout \
              belongs to the protocol: print everything else to stderr"
         );
+    }
+
+    #[test]
+    fn what_was_printed_is_shown_as_supervisor_shows_it() {
+        let bad = |line: &[u8]| {
+            let heard = listener(ListenerState::Busy).handle_output(line);
+            let [Heard::BadResultLine(line), Heard::Violation(violation), ..] = &heard[..] else {
+                panic!("{heard:?}")
+            };
+            (line.clone(), violation.found.clone())
+        };
+        assert_eq!(bad(b"it's bad\n"), ("it's bad".to_owned(), "it's bad".to_owned()));
+        assert_eq!(bad(b"RESULT \xff\n").0, "Undecodable: b'RESULT \\xff'");
+        assert_eq!(bad(b"\n"), (String::new(), "\n".to_owned()));
+        assert_eq!(bad(format!("{}\n", "ä".repeat(100)).as_bytes()).0, "ä".repeat(EXCERPT));
+        let heard = listener(ListenerState::Acknowledged).handle_output(b"\nREADY\n");
+        assert!(matches!(&heard[0], Heard::Violation(violation) if violation.found == "\n"), "{heard:?}");
     }
 
     #[test]

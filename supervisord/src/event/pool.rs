@@ -237,15 +237,12 @@ impl Pools {
                 };
                 advice.push(format!("{violation}; {now}"));
             }
-            if pool.dropped > 0 {
-                advice.push(format!(
-                    "{} events for pool {} were discarded because its buffer of {} was full: make the listener quicker, \
-                     or raise numprocs or buffer_size (a gap in poolserial shows the listener where)",
-                    pool.dropped,
-                    pool.name,
-                    pool.buffering.events()
-                ));
+            if member.deaf {
+                advice.push(
+                    "its stdin takes nothing any more: it gets no events until it is restarted".to_owned(),
+                );
             }
+            advice.extend(pool.advice());
         }
         advice
     }
@@ -369,6 +366,24 @@ fn find(pools: &mut [Pool], id: ProcessId) -> Option<(&mut Pool, usize)> {
 impl Pool {
     fn wants(&self, kind: EventType) -> bool {
         self.events.iter().any(|wanted| kind.is_a(*wanted))
+    }
+
+    /// What an administrator should know about its buffer.
+    fn advice(&self) -> Option<String> {
+        let (dropped, were) = match self.dropped {
+            0 => return None,
+            1 => ("1 event".to_owned(), "was"),
+            more => (format!("{more} events"), "were"),
+        };
+        let room = match self.buffering {
+            Buffering::Events(events) => format!("of {events}"),
+            Buffering::Usual => format!("of {USUAL_EVENTS} events or {} MiB", USUAL_BYTES >> 20),
+        };
+        Some(format!(
+            "{dropped} for pool {} {were} discarded because its buffer {room} was full: make the listener quicker, or \
+             raise numprocs or buffer_size (a gap in poolserial shows the listener where)",
+            self.name
+        ))
     }
 
     fn keep_members(&mut self, ids: &[ProcessId], news: &mut VecDeque<News>) {

@@ -295,6 +295,9 @@ fn an_event_comes_back_when_its_listener_ends_or_cannot_be_written_to() {
     assert_eq!(sim.deliveries(), [(1, 0)]);
     sim.pools.handle_unsent(sim.listeners[1]);
     assert!(sim.deliveries().is_empty(), "a deaf listener is not tried again");
+    let deaf = "its stdin takes nothing any more: it gets no events until it is restarted";
+    assert_eq!(sim.pools.advice(sim.listeners[1]), [deaf]);
+    assert!(sim.pools.advice(sim.listeners[0]).is_empty());
     sim.pools.handle_spawned(sim.listeners[1]);
     sim.says(1, "READY\n");
     assert_eq!(sim.deliveries(), [(1, 0)]);
