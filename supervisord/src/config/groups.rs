@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Environment, FastCgi, GroupConfig, GroupKind, Owner, ProgramConfig,
+    Environment, FastCgi, GroupConfig, GroupKind, Owner, ProgramConfig, ResultHandler,
     daemon::saturated,
     evaluation::{Evaluation, Source, Subject},
     expand::{Names, Value},
@@ -137,17 +137,7 @@ impl<'a> Evaluation<'a> {
             size @ ..1 => Err(format!("[{of}] section sets invalid buffer_size ({size})")),
             size => Ok(saturated(size.unsigned_abs())),
         });
-        // A plug-in in Python cannot be loaded. Without it a listener that needs it would be sent the same event for ever.
-        let result_handler = self.read(from, "result_handler", &[&here], |text| Ok(text.to_owned()));
-        let result_handler = result_handler.unwrap_or_else(|| RESULT_HANDLER.to_owned());
-        if result_handler != RESULT_HANDLER {
-            let subject = section.get("result_handler").map_or(Subject::Section, Subject::Entry);
-            let supervisor = format!("{result_handler} cannot be resolved within [{of}]");
-            let problem = format!(
-                "{supervisor}: a result handler is Python code, which is not supported; only {RESULT_HANDLER} is"
-            );
-            self.error_as(from, subject, problem, supervisor);
-        }
+        let result_handler = self.result_handler(from);
         let events = self.events(from);
         self.read(from, "redirect_stderr", &[&here], |text| match boolean(text)? {
             true => Err(format!(
@@ -160,6 +150,25 @@ impl<'a> Evaluation<'a> {
         let processes = self.without_namesakes(section, processes);
         let kind = GroupKind::EventListener { events, buffer_size, result_handler };
         Some(GroupConfig { name, priority, kind, processes })
+    }
+
+    /// A plug-in in Python cannot be loaded. Without it a listener that needs it would be sent the same event for ever.
+    fn result_handler(&mut self, from: Source<'a>) -> ResultHandler {
+        let (here, section) = (self.here.clone(), from.section);
+        let Some(name) = self.read(from, "result_handler", &[&here], |text| Ok(text.to_owned())) else {
+            return ResultHandler::default();
+        };
+        let known = ResultHandler::ALL.into_iter().find(|handler| handler.name() == name);
+        known.unwrap_or_else(|| {
+            let subject = section.get("result_handler").map_or(Subject::Section, Subject::Entry);
+            let supervisor = format!("{name} cannot be resolved within [{}]", section.name);
+            let names = ResultHandler::ALL.map(ResultHandler::name).join(" and ");
+            let problem = format!(
+                "{supervisor}: a result handler is Python code, which is not supported; built in are {names}"
+            );
+            self.error_as(from, subject, problem, supervisor);
+            ResultHandler::default()
+        })
     }
 
     fn events(&mut self, from: Source<'a>) -> Vec<EventType> {
@@ -284,5 +293,3 @@ fn with_socket(processes: Vec<ProgramConfig>, socket: Option<&FastCgi>) -> Vec<P
 pub(super) fn clamped(number: i64) -> i32 {
     i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX })
 }
-
-const RESULT_HANDLER: &str = "supervisor.dispatchers:default_handler";

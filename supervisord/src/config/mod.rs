@@ -294,11 +294,36 @@ pub enum GroupKind {
         /// Events kept while all listeners are busy. Key `buffer_size`, default none: as many as a storm brings, see
         /// `event::Buffering`.
         buffer_size: Option<u32>,
-        /// Key `result_handler`, default `supervisor.dispatchers:default_handler`.
-        result_handler: String,
+        /// Key `result_handler`.
+        result_handler: ResultHandler,
     },
     /// `[fcgi-program:x]` alone.
     FastCgi,
+}
+
+/// Who judges the results that listeners give. Supervisor calls any Python function; these are known by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ResultHandler {
+    /// `OK` is good, everything else rejects the event. The default.
+    #[default]
+    #[serde(rename = "supervisor.dispatchers:default_handler")]
+    Default,
+    /// That of the plug-in `supervisor-stdout`: what programs print appears on the daemon's stdout.
+    #[serde(rename = "supervisor_stdout:event_handler")]
+    SupervisorStdout,
+}
+
+impl ResultHandler {
+    /// All that are known.
+    pub const ALL: [Self; 2] = [Self::Default, Self::SupervisorStdout];
+
+    /// As the configuration names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "supervisor.dispatchers:default_handler",
+            Self::SupervisorStdout => "supervisor_stdout:event_handler",
+        }
+    }
 }
 
 /// The listening socket that all processes of a `[fcgi-program:x]` share.

@@ -1,6 +1,6 @@
 //! Events: raised by what happens in the driver, handed to listeners and to clients that stream them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use tracing::{debug, error, info, warn};
 
@@ -8,8 +8,10 @@ use super::{Driver, echo, outbox::Outbox};
 use crate::{
     clock::Moment,
     config::{GroupConfig, GroupKind, LogLevel, OutputConfig, ProgramConfig},
-    event::{Buffering, Event, EventType, Heard, ListenerState, News, Pools, ProcessName, Ticks},
-    output::{Piece, StreamId, Wanted},
+    event::{
+        Buffering, Event, EventType, Heard, ListenerState, News, PoolSettings, Pools, ProcessName, Ticks,
+    },
+    output::{LogId, LogSpec, Piece, StreamId, Wanted},
     process::{Effect, Pid, Process, ProcessState},
     request::Channel,
     subscription::{Occurrence, Subscriber, Subscription, subscribe},
@@ -26,6 +28,8 @@ pub(super) struct Events {
     pub(super) outbox: Outbox,
     pub(super) ticks: Ticks,
     subscribers: Vec<Subscriber>,
+    /// Where result handlers print, once one has.
+    stdout: Option<LogId>,
     /// Streams of which something is wanted.
     sources: HashMap<StreamId, Source>,
 }
@@ -158,7 +162,7 @@ impl Driver {
                         debug!("{}", echo::words(&self.name_of(source.process), &words));
                     }
                     self.events.pools.handle_output(source.process, &words);
-                    self.say_news();
+                    self.handle_news(now);
                 }
                 Piece::Text(data) => self.raise_output(source, data, false, now),
                 Piece::Message(data) => self.raise_output(source, data, true, now),
@@ -187,31 +191,32 @@ impl Driver {
 impl Driver {
     /// Makes the pool of a group of listeners, or gives it the group's new settings.
     pub(super) fn set_pool(&mut self, group: &GroupConfig, members: &[ProcessId]) {
-        let GroupKind::EventListener { events, buffer_size, .. } = &group.kind else {
+        let GroupKind::EventListener { events, buffer_size, result_handler } = &group.kind else {
             // It may have been one before.
             return self.events.pools.remove(&group.name);
         };
         let buffering = buffer_size
             .map_or(Buffering::Usual, |size| Buffering::Events(usize::try_from(size).unwrap_or(usize::MAX)));
-        self.events.pools.set(&group.name, events.clone(), buffering, members);
+        let settings = PoolSettings { events: events.clone(), buffering, handler: *result_handler };
+        self.events.pools.set(&group.name, settings, members);
     }
 
     /// A child has ended that may have been a listener. What it had is given back with the event of its end.
-    pub(super) fn end_listener(&mut self, id: ProcessId) {
+    pub(super) fn end_listener(&mut self, id: ProcessId, now: Moment) {
         self.events.outbox.forget(id);
         self.events.pools.handle_exit(id);
-        self.say_news();
+        self.handle_news(now);
     }
 
     /// Gives back what a listener had that has ended, also if that changed no state.
-    pub(super) fn settle_listener(&mut self, id: ProcessId) {
+    pub(super) fn settle_listener(&mut self, id: ProcessId, now: Moment) {
         self.events.pools.give_back(id);
-        self.say_news();
+        self.handle_news(now);
     }
 
     /// Gives listeners that are ready the events that wait for them.
-    pub(super) fn deliver_events(&mut self) {
-        self.say_news();
+    pub(super) fn deliver_events(&mut self, now: Moment) {
+        self.handle_news(now);
         loop {
             let supervisor = &self.supervisor;
             let outbox = &self.events.outbox;
@@ -238,14 +243,14 @@ impl Driver {
                     self.events.pools.handle_unsent(id);
                 }
             }
-            self.say_news();
+            self.handle_news(now);
         }
     }
 
     /// Lets a shutdown stop a pool that has got everything.
     pub(super) fn dismiss_idle_listeners(&mut self, now: Moment) {
         while self.supervisor.awaited_pool().is_some() {
-            self.deliver_events();
+            self.deliver_events(now);
             if !self.is_awaited_pool_idle() {
                 return;
             }
@@ -267,8 +272,8 @@ impl Driver {
         self.events.outbox.pump(|id| units.get(&id).and_then(|unit| unit.stdin.as_ref()));
     }
 
-    /// Logs what happened in the pools.
-    fn say_news(&mut self) {
+    /// Logs what happened in the pools, and prints what result handlers print.
+    fn handle_news(&mut self, now: Moment) {
         while let Some(news) = self.events.pools.poll_news() {
             match news {
                 News::Overflowed { pool, serial } => {
@@ -279,14 +284,24 @@ impl Driver {
                 }
                 News::Unanswered { pool, serial } => error!(
                     "pool {pool}: discarding event {serial}: it was delivered twice, and both times the listener was READY \
-                     again without a result"
+                     again without a result that can be used"
                 ),
                 News::Heard(id, heard) => self.say_heard(id, &heard),
+                News::Printed(text) => self.print(&text, now),
                 News::MoreViolations(id, more) => {
                     debug!("{}: {more} more event protocol errors in the same output", self.name_of(id));
                 }
             }
         }
+    }
+
+    /// Prints on the daemon's stdout, as slowly as that takes it.
+    fn print(&mut self, text: &[u8], now: Moment) {
+        let output = &mut self.output;
+        let stdout = *self.events.stdout.get_or_insert_with(|| {
+            output.add_log(LogSpec { file: Some(PathBuf::from("/dev/stdout")), ..LogSpec::default() })
+        });
+        output.write(stdout, text, now);
     }
 
     fn say_heard(&self, id: ProcessId, heard: &Heard) {
@@ -309,6 +324,10 @@ impl Driver {
             Heard::Processed => debug!("{name}: event was processed"),
             Heard::LateResult(true) => debug!("{name}: event was processed, as its late result says"),
             Heard::Rejected | Heard::LateResult(false) => warn!("{name}: event was rejected"),
+            // Printed, not logged.
+            Heard::Printed(_) => {}
+            Heard::Failed if is_loud => warn!("{name}: event caused an error"),
+            Heard::Failed => debug!("{name}: event caused an error"),
             Heard::BadResultLine(line) => warn!("{name}: bad result line: '{line}'"),
             Heard::Violation(violation) if is_loud => warn!("{name}: {violation}"),
             Heard::Violation(violation) => debug!("{name}: {violation}"),

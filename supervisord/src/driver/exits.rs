@@ -227,12 +227,12 @@ impl Driver {
         self.trail(id, &streams);
         // What it wrote happened before its end.
         self.handle_pieces(now);
-        self.end_listener(id);
+        self.end_listener(id, now);
         self.release_sources(id);
         let remains = !self.is_gone(id, census);
         self.supervisor.handle_exit(id, exit, Aftermath { remains, diagnosis }, now);
         self.perform_effects(now);
-        self.settle_listener(id);
+        self.settle_listener(id, now);
         // After the replacement has been spawned: it does not wait for this, and finds the log still open.
         for stream in streams {
             self.output.release(stream, now);

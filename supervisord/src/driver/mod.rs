@@ -339,12 +339,12 @@ impl Driver {
         }
         if let Some(predecessor) = predecessor {
             self.resume(predecessor, now);
-            self.deliver_events();
+            self.deliver_events(now);
             // Held since before the execution of this binary; handlers are in place.
             return crate::os::handover::release_signals();
         }
         self.inherit(estate, now);
-        self.deliver_events();
+        self.deliver_events(now);
     }
 
     async fn supervise(&mut self) {
@@ -379,7 +379,7 @@ impl Driver {
             self.say_for_whom_we_wait(now);
             self.begin_anew_if_due(now);
             self.raise_ticks(now);
-            self.deliver_events();
+            self.deliver_events(now);
         }
     }
 

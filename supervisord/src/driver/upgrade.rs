@@ -213,7 +213,7 @@ impl Driver {
             self.reap(now);
             self.perform_effects(now);
             self.handle_pieces(now);
-            self.deliver_events();
+            self.deliver_events(now);
             let problem = self.become_next_image(&endpoints, attempt.apply);
             handover::release_signals();
             error!("the upgrade failed, nothing was changed: {problem}");

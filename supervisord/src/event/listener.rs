@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use std::fmt;
 
-use crate::config::python;
+use super::handler::{Verdict, judge};
+use crate::config::{ResultHandler, python};
 
 /// Where a listener is in the protocol. Names are Supervisor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,15 +80,19 @@ pub enum Heard {
         /// After.
         to: ListenerState,
     },
-    /// The result was `OK`.
+    /// The handler of results has something to be printed on the daemon's stdout.
+    Printed(Vec<u8>),
+    /// The event is done with: by default the result was `OK`.
     Processed,
-    /// The result was something else.
+    /// By default: the result was something else.
     Rejected,
+    /// The handler of results can make nothing of it.
+    Failed,
     /// Not a result, though one was expected: the line. A [`Heard::Violation`] follows.
     BadResultLine(String),
     /// The protocol was violated. An event that it had is rejected.
     Violation(Violation),
-    /// The result for an event that was rejected by a violation, and whether it was `OK`.
+    /// The result for an event that was rejected by a violation, and whether that is done with now.
     LateResult(bool),
 }
 
@@ -143,33 +148,63 @@ impl Listener {
         self.state = State::Ready;
     }
 
-    /// Records what it has printed.
-    pub fn handle_output(&mut self, bytes: &[u8]) -> Vec<Heard> {
+    /// Records what it has printed; results are for `handler`.
+    pub fn handle_output(&mut self, bytes: &[u8], handler: ResultHandler) -> Vec<Heard> {
         self.pending.extend_from_slice(bytes);
         let mut heard = Vec::new();
-        while self.step(&mut heard) {}
+        while self.step(handler, &mut heard) {}
         // Once, and not for each line: there may be thousands.
         self.pending.drain(..std::mem::take(&mut self.done));
         heard
     }
 
     /// Understands one piece of what is pending; false when there is none.
-    fn step(&mut self, heard: &mut Vec<Heard>) -> bool {
+    fn step(&mut self, handler: ResultHandler, heard: &mut Vec<Heard>) -> bool {
         match self.state {
             State::Acknowledged => self.step_acknowledged(heard),
             State::Ready if self.rest().is_empty() => false,
             State::Ready => self.violate(Expected::Silence, heard),
             State::Busy { result: None } => self.step_busy(heard),
-            State::Busy { result: Some(length) } => self.take_result(length).is_some_and(|is_ok| {
-                heard.push(if is_ok { Heard::Processed } else { Heard::Rejected });
-                self.enter(State::Acknowledged, heard)
-            }),
+            State::Busy { result: Some(length) } => {
+                self.take_result(length, handler).is_some_and(|verdict| self.settle(verdict, heard))
+            }
             State::Unknown { expected, result: None } => self.resynchronise(expected, heard),
-            State::Unknown { result: Some(length), .. } => self.take_result(length).is_some_and(|is_ok| {
-                heard.push(Heard::LateResult(is_ok));
-                self.enter(State::Acknowledged, heard)
-            }),
+            State::Unknown { result: Some(length), .. } => {
+                self.take_result(length, handler).is_some_and(|verdict| self.settle_late(verdict, heard))
+            }
         }
+    }
+
+    fn settle(&mut self, verdict: Verdict, heard: &mut Vec<Heard>) -> bool {
+        let next = match verdict {
+            Verdict::Processed { printed } => {
+                print(printed, heard);
+                heard.push(Heard::Processed);
+                State::Acknowledged
+            }
+            Verdict::Rejected => {
+                heard.push(Heard::Rejected);
+                State::Acknowledged
+            }
+            // So it is in Supervisor, where it stays there.
+            Verdict::Failed => {
+                heard.push(Heard::Failed);
+                State::Unknown { expected: Expected::Ready, result: None }
+            }
+        };
+        self.enter(next, heard)
+    }
+
+    fn settle_late(&mut self, verdict: Verdict, heard: &mut Vec<Heard>) -> bool {
+        let is_processed = match verdict {
+            Verdict::Processed { printed } => {
+                print(printed, heard);
+                true
+            }
+            Verdict::Rejected | Verdict::Failed => false,
+        };
+        heard.push(Heard::LateResult(is_processed));
+        self.enter(State::Acknowledged, heard)
     }
 
     fn step_acknowledged(&mut self, heard: &mut Vec<Heard>) -> bool {
@@ -246,12 +281,17 @@ impl Listener {
         &self.pending[self.done..]
     }
 
-    /// Whether the result is OK, once all of it is there.
-    fn take_result(&mut self, length: usize) -> Option<bool> {
-        let result = self.rest().get(..length)?;
-        let is_ok = result == OK;
+    /// What the result says, once all of it is there.
+    fn take_result(&mut self, length: usize, handler: ResultHandler) -> Option<Verdict> {
+        let verdict = judge(handler, self.rest().get(..length)?);
         self.done += length;
-        Some(is_ok)
+        Some(verdict)
+    }
+}
+
+fn print(text: Vec<u8>, heard: &mut Vec<Heard>) {
+    if !text.is_empty() {
+        heard.push(Heard::Printed(text));
     }
 }
 
@@ -271,7 +311,6 @@ fn beginning(mut text: String) -> String {
 
 const READY: &[u8] = b"READY\n";
 const RESULT: &[u8] = b"RESULT ";
-const OK: &[u8] = b"OK";
 /// Bytes without a line end that are kept.
 const LONGEST_LINE: usize = 64 << 10;
 /// Bytes of a result that are waited for.
@@ -285,17 +324,19 @@ mod tests {
 
     use super::*;
 
+    const DEFAULT: ResultHandler = ResultHandler::Default;
+
     /// A listener in this state, and what it is expected to say there.
     fn listener(state: ListenerState) -> Listener {
         let mut listener = Listener::default();
         match state {
             ListenerState::Acknowledged => {}
-            ListenerState::Ready => drop(listener.handle_output(b"READY\n")),
+            ListenerState::Ready => drop(listener.handle_output(b"READY\n", DEFAULT)),
             ListenerState::Busy => {
-                listener.handle_output(b"READY\n");
+                listener.handle_output(b"READY\n", DEFAULT);
                 listener.handle_sent();
             }
-            ListenerState::Unknown => drop(listener.handle_output(b"noise\n")),
+            ListenerState::Unknown => drop(listener.handle_output(b"noise\n", DEFAULT)),
         }
         assert_eq!(listener.state(), state);
         listener
@@ -304,7 +345,9 @@ mod tests {
     fn words(heard: &[Heard]) -> String {
         let word = |heard: &Heard| match heard {
             Heard::Changed { to, .. } => to.to_string(),
+            Heard::Printed(_) => "printed".to_owned(),
             Heard::Processed => "processed".to_owned(),
+            Heard::Failed => "failed".to_owned(),
             Heard::Rejected => "rejected".to_owned(),
             Heard::BadResultLine(_) => "bad".to_owned(),
             Heard::Violation(_) => "violation".to_owned(),
@@ -357,7 +400,7 @@ mod tests {
             (Unknown, "READY\n", "READY", Ready),
         ] {
             let mut listener = listener(state);
-            let heard = listener.handle_output(input.as_bytes());
+            let heard = listener.handle_output(input.as_bytes(), DEFAULT);
             assert_eq!(words(&heard), expected, "{state} {input:?}");
             assert_eq!(listener.state(), then, "{state} {input:?}");
         }
@@ -365,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_violation_says_what_was_printed_what_was_expected_and_what_to_do() {
-        let heard = listener(ListenerState::Acknowledged).handle_output(b"Starting up...\nREADY\n");
+        let heard = listener(ListenerState::Acknowledged).handle_output(b"Starting up...\nREADY\n", DEFAULT);
         let Heard::Violation(violation) = &heard[0] else { panic!("{heard:?}") };
         assert_eq!(
             violation.to_string(),
@@ -377,7 +420,7 @@ mod tests {
     #[test]
     fn what_was_printed_is_shown_as_supervisor_shows_it() {
         let bad = |line: &[u8]| {
-            let heard = listener(ListenerState::Busy).handle_output(line);
+            let heard = listener(ListenerState::Busy).handle_output(line, DEFAULT);
             let [Heard::BadResultLine(line), Heard::Violation(violation), ..] = &heard[..] else {
                 panic!("{heard:?}")
             };
@@ -387,18 +430,38 @@ mod tests {
         assert_eq!(bad(b"RESULT \xff\n").0, "Undecodable: b'RESULT \\xff'");
         assert_eq!(bad(b"\n"), (String::new(), "\n".to_owned()));
         assert_eq!(bad(format!("{}\n", "ä".repeat(100)).as_bytes()).0, "ä".repeat(EXCERPT));
-        let heard = listener(ListenerState::Acknowledged).handle_output(b"\nREADY\n");
+        let heard = listener(ListenerState::Acknowledged).handle_output(b"\nREADY\n", DEFAULT);
         assert!(matches!(&heard[0], Heard::Violation(violation) if violation.found == "\n"), "{heard:?}");
+    }
+
+    #[test]
+    fn a_result_that_its_handler_can_use_is_printed_and_another_one_is_a_failure() {
+        let say = |text: &str| {
+            let mut listener = listener(ListenerState::Busy);
+            let heard = listener.handle_output(text.as_bytes(), ResultHandler::SupervisorStdout);
+            (words(&heard), listener.state(), heard)
+        };
+        let (said, state, heard) = say("RESULT 32\nprocessname:a channel:stdout\nhi\nREADY\n");
+        assert_eq!((said.as_str(), state), ("printed processed ACKNOWLEDGED READY", ListenerState::Ready));
+        assert_eq!(heard[0], Heard::Printed(b"a stdout | hi\n".to_vec()));
+        let (said, state, _) = say("RESULT 2\nOK");
+        assert_eq!((said.as_str(), state), ("failed UNKNOWN", ListenerState::Unknown));
+        let (said, state, _) = say("RESULT 2\nOKREADY\n");
+        assert_eq!((said.as_str(), state), ("failed UNKNOWN READY", ListenerState::Ready));
+        let (said, ..) = say("oh\nRESULT 32\nprocessname:a channel:stdout\nhi\n");
+        assert_eq!(said, "bad violation UNKNOWN printed late:true ACKNOWLEDGED");
+        let (said, ..) = say("oh\nRESULT 2\nOK");
+        assert_eq!(said, "bad violation UNKNOWN late:false ACKNOWLEDGED");
     }
 
     #[test]
     fn a_line_without_end_takes_no_more_memory() {
         let mut listener = listener(ListenerState::Unknown);
         for _ in 0..40 {
-            listener.handle_output(&[b'x'; 10_000]);
+            listener.handle_output(&[b'x'; 10_000], DEFAULT);
         }
         assert!(listener.pending.len() <= LONGEST_LINE);
-        assert_eq!(words(&listener.handle_output(b"READY\n")), "READY");
+        assert_eq!(words(&listener.handle_output(b"READY\n", DEFAULT)), "READY");
     }
 
     /// Pieces of what listeners print, right and wrong.
@@ -421,24 +484,24 @@ mod tests {
         #[test]
         fn where_the_bytes_are_cut_makes_no_difference(text in speech(), busy in any::<bool>()) {
             let begin = || listener(if busy { ListenerState::Busy } else { ListenerState::Acknowledged });
-            let whole = words(&begin().handle_output(&text));
+            let whole = words(&begin().handle_output(&text, DEFAULT));
             for at in 0..=text.len() {
                 let mut listener = begin();
-                let mut heard = listener.handle_output(&text[..at]);
-                heard.extend(listener.handle_output(&text[at..]));
+                let mut heard = listener.handle_output(&text[..at], DEFAULT);
+                heard.extend(listener.handle_output(&text[at..], DEFAULT));
                 prop_assert_eq!(words(&heard), whole.clone(), "cut at {}", at);
             }
             let mut listener = begin();
-            let bytewise: Vec<Heard> = text.iter().flat_map(|byte| listener.handle_output(&[*byte])).collect();
+            let bytewise: Vec<Heard> = text.iter().flat_map(|byte| listener.handle_output(&[*byte], DEFAULT)).collect();
             prop_assert_eq!(words(&bytewise), whole);
         }
 
         #[test]
         fn no_listener_is_lost_for_ever(text in speech(), busy in any::<bool>()) {
             let mut listener = listener(if busy { ListenerState::Busy } else { ListenerState::Acknowledged });
-            listener.handle_output(&text);
+            listener.handle_output(&text, DEFAULT);
             if listener.state() == ListenerState::Unknown {
-                listener.handle_output(b"\nREADY\nREADY\n");
+                listener.handle_output(b"\nREADY\nREADY\n", DEFAULT);
                 prop_assert_eq!(listener.state(), ListenerState::Ready);
             }
         }

@@ -4,6 +4,7 @@
 //! buffers ([`Pools`]), what a listener says on its stdout ([`Listener`]) and when a tick is due ([`Ticks`]). Names and
 //! words are Supervisor's; the differences are in COMPATIBILITY.md. The driver raises events and moves the bytes.
 
+mod handler;
 mod kind;
 mod listener;
 mod pool;
@@ -15,7 +16,7 @@ use std::fmt::Write as _;
 
 pub use kind::EventType;
 pub use listener::{Expected, Heard, Listener, ListenerState, Violation};
-pub use pool::{Buffering, CarriedListener, CarriedPool, Delivery, News, Pools};
+pub use pool::{Buffering, CarriedListener, CarriedPool, Delivery, News, PoolSettings, Pools};
 pub use tick::{Period, Ticks};
 
 use crate::{process::ProcessState, request::Channel};

@@ -8,7 +8,7 @@ mod carry;
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Envelope, Event, EventType, Heard, Listener, ListenerState, Violation};
-use crate::supervisor::ProcessId;
+use crate::{config::ResultHandler, supervisor::ProcessId};
 
 pub use carry::{CarriedListener, CarriedPool};
 
@@ -67,7 +67,7 @@ pub enum News {
         /// Most that there may be.
         max: usize,
     },
-    /// An event was dropped: it was answered twice, and never with a result.
+    /// An event was dropped: it was answered twice, and never with a result that can be used.
     Unanswered {
         /// The pool.
         pool: String,
@@ -76,6 +76,8 @@ pub enum News {
     },
     /// A listener has said something.
     Heard(ProcessId, Heard),
+    /// What a result handler prints on the daemon's stdout.
+    Printed(Vec<u8>),
     /// After a violation of the protocol, so many more of them in one piece of output.
     MoreViolations(ProcessId, u32),
 }
@@ -98,7 +100,7 @@ struct Queued {
     poolserial: u64,
     kind: EventType,
     payload: Arc<str>,
-    /// How often a listener has had it and then violated the protocol.
+    /// How often a listener has had it and then violated the protocol, or given a result that its handler cannot use.
     violations: u32,
 }
 
@@ -139,11 +141,23 @@ struct Pool {
     name: String,
     events: Vec<EventType>,
     buffering: Buffering,
+    handler: ResultHandler,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     next_serial: u64,
     members: Vec<Member>,
     dropped: u64,
+}
+
+/// The settings of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// What it subscribes to.
+    pub events: Vec<EventType>,
+    /// How much it keeps.
+    pub buffering: Buffering,
+    /// Who judges the results of its listeners.
+    pub handler: ResultHandler,
 }
 
 /// All pools.
@@ -165,10 +179,12 @@ impl Pools {
 
     /// Adds a pool of these listeners, or gives it new settings: listeners that stay keep their state, and what waits
     /// goes on waiting.
-    pub fn set(&mut self, name: &str, events: Vec<EventType>, buffering: Buffering, members: &[ProcessId]) {
+    pub fn set(&mut self, name: &str, settings: PoolSettings, members: &[ProcessId]) {
+        let PoolSettings { events, buffering, handler } = settings;
         if let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == name) {
             pool.events = events;
             pool.buffering = buffering;
+            pool.handler = handler;
             pool.keep_members(members, &mut self.news);
             return;
         }
@@ -176,6 +192,7 @@ impl Pools {
             name: name.to_owned(),
             events,
             buffering,
+            handler,
             queue: VecDeque::new(),
             queued_bytes: 0,
             next_serial: 0,
@@ -330,9 +347,10 @@ impl Pools {
         let Some((pool, member)) = find(&mut self.pools, id) else { return };
         let before = pool.members[member].violations;
         let (mut more, mut told) = (0, None);
-        for heard in pool.members[member].listener.handle_output(bytes) {
+        for heard in pool.members[member].listener.handle_output(bytes, pool.handler) {
             let is_first = pool.members[member].violations == before;
             match &heard {
+                Heard::Printed(text) => self.news.push_back(News::Printed(text.clone())),
                 // A flood of lines is not one of news; where they have led to is told in the end.
                 Heard::Violation(_) if !is_first => more += 1,
                 Heard::Changed { from, .. } if more > 0 => told = told.or(Some(*from)),
@@ -399,8 +417,8 @@ impl Pool {
     }
 
     /// Draws the conclusions from what a listener has said.
-    fn settle(&mut self, member: usize, heard: Heard, news: &mut VecDeque<News>) {
-        let member = &mut self.members[member];
+    fn settle(&mut self, at: usize, heard: Heard, news: &mut VecDeque<News>) {
+        let member = &mut self.members[at];
         match heard {
             Heard::Processed => member.current = None,
             Heard::Rejected => {
@@ -410,10 +428,11 @@ impl Pool {
             Heard::Violation(violation) => {
                 member.violation = Some(violation);
                 member.violations += 1;
-                let Some(mut current) = member.current.take() else { return };
-                member.owed = Some(current.serial);
-                current.violations += 1;
-                self.put_back(Some(current), news);
+                self.take_back(at, news);
+            }
+            Heard::Failed => {
+                member.violations += 1;
+                self.take_back(at, news);
             }
             Heard::LateResult(is_ok) => {
                 if let Some(serial) = member.owed.take().filter(|_| is_ok) {
@@ -421,8 +440,8 @@ impl Pool {
                 }
             }
             Heard::Changed { to: ListenerState::Ready, .. } => {
-                // It was in UNKNOWN, and has never given the result: when that happens again with the same event it
-                // would do so for ever.
+                // It was in UNKNOWN, and has never given a result that can be used: when that happens again with the same
+                // event it would do so for ever.
                 if let Some(serial) = member.owed.take()
                     && self.queue.iter().any(|queued| queued.serial == serial && queued.violations > 1)
                 {
@@ -431,8 +450,17 @@ impl Pool {
                     news.push_back(News::Unanswered { pool: self.name.clone(), serial });
                 }
             }
-            Heard::Changed { .. } | Heard::BadResultLine(_) => {}
+            Heard::Changed { .. } | Heard::BadResultLine(_) | Heard::Printed(_) => {}
         }
+    }
+
+    /// Takes its event from a listener that is in UNKNOWN now.
+    fn take_back(&mut self, at: usize, news: &mut VecDeque<News>) {
+        let member = &mut self.members[at];
+        let Some(mut current) = member.current.take() else { return };
+        member.owed = Some(current.serial);
+        current.violations += 1;
+        self.put_back(Some(current), news);
     }
 
     fn put_back(&mut self, event: Option<Queued>, news: &mut VecDeque<News>) {

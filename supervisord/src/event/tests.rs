@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{GroupConfig, GroupKind},
+    config::{GroupConfig, GroupKind, ResultHandler},
     process::test_defaults,
     supervisor::{ProcessId, Supervisor},
 };
@@ -117,6 +117,10 @@ fn the_envelope_counts_bytes() {
     assert_eq!(envelope.around("ä"), expected.as_bytes());
 }
 
+fn settings(events: EventType, buffering: Buffering) -> PoolSettings {
+    PoolSettings { events: vec![events], buffering, handler: ResultHandler::Default }
+}
+
 /// Pools and their listeners, all of them RUNNING.
 struct Sim {
     pools: Pools,
@@ -128,7 +132,7 @@ impl Sim {
         let listeners = ids(listeners);
         let mut pools = Pools::default();
         pools.set_server("supervisor");
-        pools.set("p", vec![EventType::Tick], buffering, &listeners);
+        pools.set("p", settings(EventType::Tick, buffering), &listeners);
         Self { pools, listeners }
     }
 
@@ -162,6 +166,7 @@ impl Sim {
                 News::Overflowed { serial, .. } => all.push(format!("overflow {serial}")),
                 News::Rebuffered { serial, size, max, .. } => all.push(format!("back {serial} {size}/{max}")),
                 News::Unanswered { serial, .. } => all.push(format!("unanswered {serial}")),
+                News::Printed(text) => all.push(format!("printed {}", String::from_utf8(text).unwrap())),
                 News::Heard(..) | News::MoreViolations(..) => {}
             }
         }
@@ -260,7 +265,7 @@ fn t57_the_usual_buffer_takes_a_storm_but_not_without_bounds() {
         sim.tick(when * 5);
     }
     assert!(sim.news().is_empty());
-    sim.pools.set("big", vec![EventType::RemoteCommunication], Buffering::Usual, &[]);
+    sim.pools.set("big", settings(EventType::RemoteCommunication, Buffering::Usual), &[]);
     for _ in 0..20 {
         sim.pools.raise(&Event::RemoteCommunication { kind: String::new(), data: "x".repeat(1 << 20) });
     }
@@ -271,7 +276,7 @@ fn t57_the_usual_buffer_takes_a_storm_but_not_without_bounds() {
 #[test]
 fn a_rejected_event_goes_back_to_the_head_of_its_own_pool_only() {
     let mut sim = Sim::new(Buffering::Events(10), 1);
-    sim.pools.set("other", vec![EventType::Tick], Buffering::Events(10), &[]);
+    sim.pools.set("other", settings(EventType::Tick, Buffering::Events(10)), &[]);
     sim.tick(5);
     sim.tick(10);
     sim.says(0, "READY\n");
@@ -353,6 +358,34 @@ fn t58_a_listener_that_never_gives_results_does_not_get_one_event_for_ever() {
     assert!(sim.deliveries().is_empty());
 }
 
+#[test]
+fn a_result_that_its_handler_cannot_use_is_delivered_once_more_and_no_third_time() {
+    let mut sim = Sim::new(Buffering::Events(10), 1);
+    let buffering = Buffering::Events(10);
+    let handler = ResultHandler::SupervisorStdout;
+    let stdout =
+        PoolSettings { events: vec![EventType::Tick, EventType::ProcessLogStderr], buffering, handler };
+    sim.pools.set("p", stdout, &sim.listeners);
+    sim.tick(5);
+    let process = ProcessName { name: "web".to_owned(), group: "g".to_owned() };
+    let (data, channel) = (b"hello\n".to_vec(), Channel::Stderr);
+    sim.pools.raise(&Event::ProcessLog { process, pid: 7, channel, data });
+    sim.says(0, "READY\n");
+    for violations in 1..=2 {
+        assert_eq!(sim.deliveries(), [(0, 0)]);
+        sim.says(0, "RESULT 6\nwhen:5");
+        assert!(sim.deliveries().is_empty() && sim.pools.is_idle("p", |_| true));
+        assert_eq!(sim.pools.violations(sim.listeners[0]), violations);
+        sim.says(0, "READY\n");
+    }
+    assert_eq!(sim.news(), ["back 0 1/10", "back 0 1/10", "unanswered 0"]);
+    let delivery = sim.pools.poll_delivery(|_| true).unwrap();
+    let text = String::from_utf8(delivery.bytes).unwrap();
+    let (_, payload) = text.split_once('\n').unwrap();
+    sim.says(0, &format!("RESULT {}\n{payload}READY\n", payload.len()));
+    assert_eq!(sim.news(), ["printed web stderr | hello\n"]);
+}
+
 proptest! {
     #[test]
     fn no_event_is_lost_silently(
@@ -365,7 +398,10 @@ proptest! {
                 match news {
                     News::Heard(_, Heard::Processed | Heard::LateResult(true)) => settled += 1,
                     News::Overflowed { .. } | News::Unanswered { .. } => settled += 1,
-                    News::Heard(..) | News::MoreViolations(..) | News::Rebuffered { .. } => {}
+                    News::Heard(..)
+                    | News::MoreViolations(..)
+                    | News::Rebuffered { .. }
+                    | News::Printed(_) => {}
                 }
             }
             settled

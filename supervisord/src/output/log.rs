@@ -313,6 +313,15 @@ impl Log {
         Moved::Blocked(0)
     }
 
+    /// Writes what no program has written. While the target takes nothing, it is kept, but not without bound.
+    pub(super) fn add_if_room(&mut self, text: &[u8]) -> Moved {
+        if self.pending.len() + text.len() > MOST_KEPT {
+            self.lost_now += text.len() as u64;
+            return Moved::Blocked(0);
+        }
+        self.add(text)
+    }
+
     /// Writes all of it, or keeps the rest as pending.
     fn write(&mut self, data: &[u8]) -> Moved {
         let Some(target) = &mut self.target else { return Moved::Bytes(data.len()) };
@@ -378,6 +387,9 @@ pub(super) fn followable(path: &Path) -> Option<PathBuf> {
     let is_other = path.starts_with("/dev/fd") || std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
     (!is_other).then(|| path.to_path_buf())
 }
+
+/// Bytes kept for a target that takes nothing, of what is not in a pipe.
+const MOST_KEPT: usize = 1 << 20;
 
 fn is_empty(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)

@@ -295,6 +295,16 @@ impl Output {
         self.logs.get(id.0)?.path()
     }
 
+    /// Writes to a log by itself, now or as soon as there is room. What is too much to be kept is dropped and counted.
+    pub fn write(&mut self, id: LogId, text: &[u8], now: Moment) {
+        let Some(log) = self.logs.get_mut(id.0) else { return };
+        let moved = match log.open() {
+            Ok(_) => log.add_if_room(text),
+            Err(error) => Moved::Failed(error.source),
+        };
+        self.settle(id.0, moved, now);
+    }
+
     /// How a log fares.
     pub fn health(&self, id: LogId) -> LogHealth {
         let Some(log) = self.logs.get(id.0) else { return LogHealth::default() };

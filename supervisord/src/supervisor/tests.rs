@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{GroupKind, ProgramConfig, diff::ProcessChange},
+    config::{GroupKind, ProgramConfig, ResultHandler, diff::ProcessChange},
     process::{ProcessState, test_defaults},
 };
 
@@ -37,7 +37,7 @@ impl Sim {
     }
 
     fn add_listener(&mut self, name: &str, priority: i32) {
-        let result_handler = "supervisor.dispatchers:default_handler".to_owned();
+        let result_handler = ResultHandler::Default;
         let kind = GroupKind::EventListener { events: Vec::new(), buffer_size: None, result_handler };
         self.add_kind(kind, name, priority, &[name]);
     }

@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import sys
+import types
 import warnings
 
 from supervisor import datatypes, loggers
@@ -18,6 +19,12 @@ from supervisor.options import (EventListenerPoolConfig, FastCGIGroupConfig, Ser
 
 class Refused(Exception):
     pass
+
+
+# A plug-in that is built in here, and may not be installed there.
+plugin = types.ModuleType("supervisor_stdout")
+plugin.event_handler = lambda event, response: None
+sys.modules.setdefault("supervisor_stdout", plugin)
 
 
 class Options(ServerOptions):

@@ -17,6 +17,30 @@ startsecs=0
     )
 }
 
+/// A listener that gives each payload back as its result, as that of the plug-in `supervisor-stdout` does.
+const GIVES_BACK: &str = "#!/bin/bash
+while printf 'READY\\n'; read -r line; do
+    length=${line##*len:}
+    payload=$(head -c $length; echo .)
+    printf 'RESULT %s\\n%s' $length \"${payload%.}\"
+done
+";
+
+/// A daemon whose results go to the handler of `supervisor-stdout`; not started yet.
+fn with_supervisor_stdout(events: &str, programs: &str) -> Daemon {
+    let daemon = Daemon::prepare(&format!(
+        "[eventlistener:stdout]
+command=bash $DIR/give-back
+buffer_size=100
+events={events}
+result_handler=supervisor_stdout:event_handler
+startsecs=0
+{programs}"
+    ));
+    std::fs::write(daemon.path("give-back"), GIVES_BACK).expect("a script");
+    daemon
+}
+
 /// What the recorder has got: name and payload.
 fn recorded(daemon: &Daemon) -> Vec<(String, String)> {
     let text = daemon.read("events");
@@ -184,6 +208,78 @@ stdout_logfile=NONE
             .contains("serial:0 pool:sh poolserial:0 eventname:SUPERVISOR_STATE_CHANGE_RUNNING len:0")
     );
     assert!(daemon.log().contains("WARN sh: event was rejected"));
+}
+
+#[test]
+fn results_for_supervisor_stdout_are_printed_on_the_daemons_stdout_line_by_line() {
+    let mut daemon = with_supervisor_stdout(
+        "PROCESS_LOG",
+        "[program:web]
+command=bash -c 'printf \"one\\ntwo\\n\"; sleep 1000'
+stdout_events_enabled=true
+startsecs=0
+[program:other]
+command=bash -c 'printf Øresund >&2; sleep 1000'
+stderr_events_enabled=true
+startsecs=0
+",
+    );
+    daemon.launch(&["--silent"]);
+    daemon.until_file("daemon.out", "web stdout | one\nweb stdout | two\n");
+    daemon.until_file("daemon.out", "other stderr | Øresund\n");
+    assert_eq!(daemon.read("daemon.out").lines().count(), 3, "{}", daemon.read("daemon.out"));
+    assert!(!daemon.log().contains("UNKNOWN"), "{}", daemon.log());
+}
+
+#[test]
+fn a_result_that_supervisor_stdout_cannot_use_is_an_error_and_the_next_one_is_printed() {
+    let mut daemon = with_supervisor_stdout(
+        "SUPERVISOR_STATE_CHANGE_RUNNING,PROCESS_LOG",
+        "[program:web]
+command=bash -c 'echo hello; sleep 1000'
+stdout_events_enabled=true
+autostart=false
+startsecs=0
+",
+    );
+    daemon.launch(&["--silent"]);
+    for line in [
+        "WARN stdout: event caused an error",
+        "WARN stdout: has entered the UNKNOWN state and will no longer receive events",
+        "ERRO pool stdout: discarding event 0: it was delivered twice",
+    ] {
+        daemon.until_log(line);
+    }
+    daemon.ctl("start web");
+    daemon.until_file("daemon.out", "web stdout | hello\n");
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_delays_what_supervisor_stdout_prints_and_nothing_else() {
+    let mut daemon = with_supervisor_stdout(
+        "PROCESS_LOG",
+        "[program:flood]
+command=$ACTOR lines=100000 print=end-of-flood sleep
+stdout_events_enabled=true
+stdout_logfile=$DIR/flood.log
+startsecs=0
+[program:last]
+command=$ACTOR print=last-words sleep
+stdout_events_enabled=true
+autostart=false
+startsecs=0
+",
+    );
+    daemon.make_gate("gate");
+    let piped = daemon.expand("\"$@\" --silent | { read go < $DIR/gate; cat > $DIR/piped; }");
+    daemon.launch_in(&["sh", "-c", &piped, "sh"]);
+    // More than a pipe holds: neither the program nor the daemon waits for who does not read.
+    daemon.until_file("flood.log", "end-of-flood\n");
+    daemon.until_state("flood", "RUNNING");
+    daemon.open_gate();
+    daemon.until_file("piped", "flood stdout | line 1\n");
+    daemon.ctl("start last");
+    daemon.until_file("piped", "last stdout | last-words\n");
 }
 
 #[test]
