@@ -89,7 +89,7 @@ pub enum Request {
     /// Read the configuration again.
     Reread(Answer<Changes>),
     /// Make the active groups equal to the configuration.
-    Update(Answer<mpsc::Receiver<UpdateStep>>, Vec<String>),
+    Update(Answer<mpsc::Receiver<UpdateResult>>, Vec<String>),
     /// Activate a group of the configuration as last read.
     AddGroup(Answer<()>, String),
     /// Forget an active group.
@@ -355,6 +355,9 @@ pub struct UpdateStep {
     /// What was done to each process of a group that took over another configuration.
     pub processes: Vec<ProcessUpdate>,
 }
+
+/// A step of an update, or why there are no further ones: supervisord ends or starts anew.
+pub type UpdateResult = Result<UpdateStep, Refusal>;
 
 /// What an update did to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

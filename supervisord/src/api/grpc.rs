@@ -15,7 +15,7 @@ use super::convert;
 use crate::{
     config::parse,
     output::tail,
-    request::{Handle, ListQuery, Operate, ProcessResult, Refusal, Request, Verb},
+    request::{Handle, ListQuery, Operate, ProcessResult, Refusal, Request, UpdateResult, Verb},
     subscription::Subscription,
 };
 
@@ -249,7 +249,8 @@ impl Supervisor for Service {
     async fn update(&self, call: Call<v1::UpdateRequest>) -> Reply<Self::UpdateStream> {
         let groups = call.into_inner().groups;
         let steps = self.driver.ask_for(|reply| Request::Update(reply, groups)).await.map_err(refused)?;
-        Ok(self.stream(ReceiverStream::new(steps).map(|step| Ok(convert::update_step(step)))))
+        let told = |step: UpdateResult| step.map(convert::update_step).map_err(refused);
+        Ok(self.stream(ReceiverStream::new(steps).map(told)))
     }
 
     async fn add_group(&self, call: Call<v1::GroupRequest>) -> Reply<v1::GroupReply> {

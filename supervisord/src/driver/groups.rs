@@ -27,7 +27,7 @@ use crate::{
     event::Event,
     os::memory,
     output::{LogId, LogSpec, auto},
-    request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateStep},
+    request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateResult},
     supervisor::{Mode, ProcessId},
 };
 
@@ -297,12 +297,12 @@ impl Driver {
     pub(super) fn begin_update(
         &mut self,
         groups: Vec<String>,
-    ) -> Result<mpsc::Receiver<UpdateStep>, Refusal> {
+    ) -> Result<mpsc::Receiver<UpdateResult>, Refusal> {
         let changes = self.reread()?;
         let active = self.supervisor.groups().iter().filter(|group| !group.processes().is_empty());
         let active = active.map(|group| group.config().name.clone()).collect();
         let plan = update::plan(&changes, active, &groups).in_order(&self.available.groups);
-        let (steps, receiver) = mpsc::channel(plan.step_count().max(1));
+        let (steps, receiver) = mpsc::channel(plan.step_count() + 1);
         let asker = update::Asker { driver: self.handle.clone(), life: self.lives.subscribe() };
         self.jobs.spawn(update::run(asker, plan, steps));
         Ok(receiver)

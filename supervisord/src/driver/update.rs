@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::{GroupConfig, dependencies::groups_in_order},
-    request::{Answer, Changes, Handle, ProcessUpdate, Reason, Refusal, Request, Step, UpdateStep},
+    request::{
+        Answer, Changes, Handle, ProcessUpdate, Reason, Refusal, Request, Step, UpdateResult, UpdateStep,
+    },
 };
 
 /// How often it is tried to get a group out of the way of its new configuration while others start its processes.
@@ -32,7 +34,7 @@ impl Plan {
         Self { removed, ..Self::default() }
     }
 
-    /// The number of steps that will be reported at most.
+    /// The number of steps that will be reported at most, without the word that the rest is void.
     pub(super) fn step_count(&self) -> usize {
         self.unknown.len()
             + 2 * (self.removed.len() + self.changed.len())
@@ -95,37 +97,53 @@ impl Asker {
     }
 }
 
-/// Carries the plan out. A client that is gone does not stop it: half an update would leave programs stopped.
-pub(super) async fn run(driver: Asker, plan: Plan, steps: mpsc::Sender<UpdateStep>) {
+/// Carries the plan out, up to where supervisord ends or starts anew. A client that is gone does not stop it: half an
+/// update would leave programs stopped.
+pub(super) async fn run(driver: Asker, plan: Plan, steps: mpsc::Sender<UpdateResult>) {
+    if let Err(refusal) = carry_out(&driver, &plan, &steps).await {
+        drop(steps.try_send(Err(refusal)));
+    }
+}
+
+/// # Errors
+/// Why the rest of the plan is void.
+async fn carry_out(driver: &Asker, plan: &Plan, steps: &mpsc::Sender<UpdateResult>) -> Result<(), Refusal> {
     // The channel has room for all steps: this fails only when the client is gone.
     let report = |group: &str, step, processes| {
-        drop(steps.try_send(UpdateStep { group: group.to_owned(), step, processes }));
+        drop(steps.try_send(Ok(UpdateStep { group: group.to_owned(), step, processes })));
     };
     for group in &plan.unknown {
         report(group, Step::NoSuchGroup, Vec::new());
     }
     for group in &plan.removed {
-        let (stopped, removed) = take_down(&driver, group).await;
-        if stopped {
-            report(group, Step::Stopped, Vec::new());
-        }
-        report(group, if removed { Step::Removed } else { Step::HasProblems }, Vec::new());
+        let removed = take_down(driver, group, || report(group, Step::Stopped, Vec::new())).await;
+        report(group, if unless_void(removed)? { Step::Removed } else { Step::HasProblems }, Vec::new());
     }
     for group in &plan.needed {
-        if add(&driver, group).await.is_ok() {
+        if unless_void(add(driver, group).await)? {
             report(group, Step::Added, Vec::new());
         }
     }
     for group in &plan.changed {
-        match replace(&driver, group, || report(group, Step::Stopped, Vec::new())).await {
-            Ok(processes) => report(group, Step::Updated, processes),
-            Err(_) => report(group, Step::HasProblems, Vec::new()),
-        }
+        let mut processes = Vec::new();
+        let replaced = replace(driver, group, || report(group, Step::Stopped, Vec::new())).await;
+        let is_updated = unless_void(replaced.map(|updates| processes = updates))?;
+        report(group, if is_updated { Step::Updated } else { Step::HasProblems }, processes);
     }
     for group in &plan.added {
-        if add(&driver, group).await.is_ok() {
+        if unless_void(add(driver, group).await)? {
             report(group, Step::Added, Vec::new());
         }
+    }
+    Ok(())
+}
+
+/// Whether a step was done. One bad group does not stop the others; the end of everything does.
+fn unless_void(done: Result<(), Refusal>) -> Result<bool, Refusal> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(refusal) if refusal.reason == Reason::ShuttingDown => Err(refusal),
+        Err(_) => Ok(false),
     }
 }
 
@@ -154,19 +172,22 @@ async fn replace(driver: &Asker, group: &str, stopped: impl FnOnce()) -> Result<
     }
 }
 
-/// Stops and removes a group: whether it was stopped, and whether it was removed.
-async fn take_down(driver: &Asker, group: &str) -> (bool, bool) {
-    let asked = driver.ask(|reply| Request::StopGroup(reply, group.to_owned())).await;
-    let Ok(mut results) = asked else { return (false, false) };
-    let mut failed = false;
+/// Stops and removes a group. `stopped` is called between the two.
+async fn take_down(driver: &Asker, group: &str, stopped: impl FnOnce()) -> Result<(), Refusal> {
+    let mut results = driver.ask(|reply| Request::StopGroup(reply, group.to_owned())).await?;
+    let mut failed = None;
     while let Some(result) = results.recv().await {
-        failed |= result.reason == Reason::Failed;
+        failed = failed.or_else(|| (result.reason == Reason::Failed).then_some(result.description));
     }
-    if failed {
-        return (true, false);
+    stopped();
+    if let Some(description) = failed {
+        return Err(Refusal::new(Reason::Failed, description));
     }
-    let removed = driver.ask(|reply| Request::RemoveGroup(reply, group.to_owned())).await;
-    (true, removed.is_ok())
+    match driver.ask(|reply| Request::RemoveGroup(reply, group.to_owned())).await {
+        // Another client has removed it meanwhile.
+        Err(refusal) if refusal.reason == Reason::BadName => Ok(()),
+        removed => removed,
+    }
 }
 
 async fn add(driver: &Asker, group: &str) -> Result<(), Refusal> {

@@ -230,3 +230,56 @@ fn a_changed_program_in_backoff_takes_its_new_settings_at_once() {
     daemon.ctl("update").is("x: stopped\nx: updated process group\n");
     daemon.until_state("x", "RUNNING");
 }
+
+/// A group whose member ignores SIGTERM up to the gate, and a program that is updated after it.
+fn slow(word: &str) -> String {
+    format!(
+        "[program:quick]\ncommand=$ACTOR print={word} record=$DIR/quick sleep\nstartsecs=0\n\
+         [program:slow]\ncommand=$ACTOR print={word} record=$DIR/slow ignore=TERM gate=$DIR/gate\nstartsecs=0\n\
+         stopwaitsecs=600\n[group:g]\nprograms=quick,slow\n\
+         [program:other]\ncommand=$ACTOR print={word} record=$DIR/other sleep\nstartsecs=0\n"
+    )
+}
+
+/// A daemon that waits for `slow` in the middle of an update.
+fn in_the_middle_of_an_update() -> (Daemon, supervisor_tests::Background) {
+    let daemon = Daemon::start(&slow("old"));
+    for name in ["quick", "slow", "other"] {
+        daemon.until_starts(name, 1);
+    }
+    daemon.configure(&slow("new"));
+    let update = daemon.ctl_background(&["update"], "update.out");
+    daemon.until_state("g:quick", "STOPPED");
+    (daemon, update)
+}
+
+#[test]
+fn an_update_that_a_reload_or_a_shutdown_cuts_short_says_so_once() {
+    for command in ["reload", "shutdown"] {
+        let (daemon, mut update) = in_the_middle_of_an_update();
+        assert_eq!(daemon.ctl(command).status, 0);
+        daemon.open_gate();
+        assert_eq!(
+            (update.wait(), update.text().as_str()),
+            (1, "g: stopped\nERROR: already shutting down\n"),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn two_updates_at_the_same_time_both_succeed() {
+    let daemon = Daemon::start(&slow("old"));
+    daemon.until_starts("slow", 1);
+    daemon.configure("[program:new]\ncommand=$ACTOR sleep\nstartsecs=0\n");
+    let mut updates = ["one.out", "two.out"].map(|output| daemon.ctl_background(&["update"], output));
+    daemon.until_state("g:slow", "STOPPING");
+    // That the second has found the same to do.
+    daemon.ctl("reread").is("g: disappeared\nnew: available\nother: disappeared\n");
+    daemon.open_gate();
+    let statuses = updates.each_mut().map(|update| update.wait());
+    let texts = updates.each_mut().map(|update| update.text());
+    assert_eq!(statuses, [0, 0], "{texts:?}");
+    daemon.until_state("new", "RUNNING");
+    assert_eq!(daemon.ctl("status").stdout.lines().count(), 1);
+}
