@@ -66,11 +66,16 @@ fn ordered_kind(kind: &GroupKind) -> GroupKind {
     kind
 }
 
-/// Whether children of `old` can live on in `new`: the pool of a listener is the daemon's affair, a socket is not.
+/// Whether children of `old` can live on in `new`: what a listener prints is a protocol. Its pool is the daemon's affair,
+/// and the socket of a FastCGI program is a setting of the program, in a group or alone.
 fn is_same_for_children(old: &GroupKind, new: &GroupKind) -> bool {
-    match (ordered_kind(old), ordered_kind(new)) {
-        (GroupKind::EventListener { .. }, GroupKind::EventListener { .. }) => true,
-        (old, new) => old == new,
+    is_pool(old) == is_pool(new)
+}
+
+fn is_pool(kind: &GroupKind) -> bool {
+    match kind {
+        GroupKind::EventListener { .. } => true,
+        GroupKind::Program | GroupKind::Group | GroupKind::FastCgi => false,
     }
 }
 
@@ -94,7 +99,6 @@ pub fn process_changes(old: &GroupConfig, new: &GroupConfig) -> Vec<(String, Pro
     let by_name: HashMap<&str, &ProgramConfig> =
         old.processes.iter().map(|process| (process.name.as_str(), &**process)).collect();
     let new_names: HashSet<&str> = new.processes.iter().map(|process| process.name.as_str()).collect();
-    // A group of another kind treats its children differently: a listener's stdout is a protocol.
     let is_same_kind = is_same_for_children(&old.kind, &new.kind);
     let of_new = new.processes.iter().map(|process| {
         let change = match by_name.get(process.name.as_str()) {
@@ -363,6 +367,16 @@ pub(super) mod tests {
             let new = text(more);
             assert_eq!(compare(&old, &new).changed, ["a"], "{more}");
             assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), change)], "{more}");
+        }
+    }
+
+    #[test]
+    fn a_fastcgi_program_may_move_into_a_group_of_its_name_and_out_of_it() {
+        let program = "[fcgi-program:a]\ncommand=x\nsocket=unix:///tmp/x\n";
+        let (alone, grouped) = (groups(program), groups(&format!("{program}[group:a]\nprograms=a\n")));
+        for (old, new) in [(&alone, &grouped), (&grouped, &alone)] {
+            assert_eq!(compare(old, new).changed, ["a"]);
+            assert_eq!(process_changes(&old[0], &new[0]), [("a".to_owned(), ProcessChange::Unchanged)]);
         }
     }
 

@@ -283,3 +283,15 @@ fn two_updates_at_the_same_time_both_succeed() {
     daemon.until_state("new", "RUNNING");
     assert_eq!(daemon.ctl("status").stdout.lines().count(), 1);
 }
+
+#[test]
+fn a_fastcgi_program_that_moves_into_a_group_of_its_name_keeps_its_child() {
+    let program =
+        "[fcgi-program:a]\ncommand=$ACTOR record=$DIR/a sleep\nstartsecs=0\nsocket=unix://$DIR/a.sock\n";
+    let daemon = Daemon::start(program);
+    daemon.until_starts("a", 1);
+    let pid = daemon.process_pid("a");
+    daemon.configure(&format!("{program}[group:a]\nprograms=a\n"));
+    daemon.ctl("update").is("a: stopped\na: updated process group\n");
+    assert_eq!((daemon.process_pid("a"), daemon.starts("a").len()), (pid, 1));
+}
