@@ -14,7 +14,7 @@ use crate::{
     config::diff,
     journal::record::{Child, Manner, PipeId, Pipes, Record, Remains},
     process::Effect,
-    supervisor::{Mode, ProcessId, Supervisor},
+    supervisor::{Forgotten, Mode, ProcessId, Supervisor},
 };
 
 /// What the driver is to do next.
@@ -22,6 +22,8 @@ use crate::{
 pub enum Step {
     /// Write the whole journal anew. Answered by [`Scribe::handle_written`] for each record, if that can be done.
     WriteAll,
+    /// Write down that a process of this group and name is not supervised any more.
+    Forget(String, String),
     /// Write down that all is about to be stopped.
     AnnounceEnd,
     /// Make everything that a child needs, but not the child. Answered by [`Scribe::handle_prepared`], or by the failure
@@ -53,6 +55,8 @@ pub struct Scribe {
     unsaid: Vec<ProcessId>,
     birth: Option<Birth>,
     writes_all: bool,
+    /// Group and name of processes that are gone and of which the journal still speaks.
+    forgotten: Vec<(String, String)>,
     has_announced_end: bool,
 }
 
@@ -79,13 +83,18 @@ impl Scribe {
             Some(Birth::Announced(id)) => return Some(Step::Spawn(id)),
             None => {}
         }
-        // Before anything else is done: to a journal that is not ours yet no spawn can be announced. And there is no line
-        // for what is forgotten: names are not at hand any more.
-        if std::mem::take(&mut self.writes_all) | supervisor.take_forgotten() {
+        self.note_forgotten(supervisor);
+        // Before anything else is done: to a journal that is not ours yet no spawn can be announced.
+        if std::mem::take(&mut self.writes_all) {
             supervisor.take_touched();
             self.unsaid.clear();
             self.said.clear();
+            self.forgotten.clear();
             return Some(Step::WriteAll);
+        }
+        // Before there is a new process of that name.
+        if let Some((group, name)) = self.forgotten.pop() {
+            return Some(Step::Forget(group, name));
         }
         match supervisor.poll_effect() {
             Some((id, Effect::Spawn)) => return Some(Step::Prepare(id)),
@@ -93,6 +102,18 @@ impl Scribe {
             None => {}
         }
         self.poll_unsaid(supervisor).map(Step::Write)
+    }
+
+    fn note_forgotten(&mut self, supervisor: &mut Supervisor) {
+        match supervisor.take_forgotten() {
+            Forgotten::All => self.writes_all = true,
+            Forgotten::These(these) => {
+                for (id, group, name) in these {
+                    self.said.remove(&id);
+                    self.forgotten.push((group, name));
+                }
+            }
+        }
     }
 
     /// Takes the next process of which is to be written down what has become of it, even if other effects wait.
@@ -228,6 +249,22 @@ mod tests {
         assert_eq!(next(&mut scribe, &mut supervisor), Some(Step::Spawn(id)));
         supervisor.handle_spawned(id, Pid::from_raw(7), now());
         assert_eq!(next(&mut scribe, &mut supervisor), Some(Step::Write(id)));
+        assert_eq!(next(&mut scribe, &mut supervisor), None);
+    }
+
+    #[test]
+    fn who_is_gone_costs_a_line_and_not_a_journal() {
+        let now = now();
+        let (mut supervisor, [id, never]) = supervisor(now);
+        let mut scribe = Scribe::default();
+        assert_eq!(next(&mut scribe, &mut supervisor), Some(Step::Prepare(id)));
+        supervisor.handle_spawn_failed(id, "no".to_owned(), now);
+        supervisor.stop(id, now).unwrap();
+        while next(&mut scribe, &mut supervisor).is_some() {}
+        assert_eq!(supervisor.remove_group("g", now).unwrap(), [id, never]);
+        let forget = |name: &str| Some(Step::Forget("g".to_owned(), name.to_owned()));
+        assert_eq!(next(&mut scribe, &mut supervisor), forget("never"));
+        assert_eq!(next(&mut scribe, &mut supervisor), forget("a"));
         assert_eq!(next(&mut scribe, &mut supervisor), None);
     }
 

@@ -15,7 +15,7 @@ use crate::{
     config::{LogLevel, python},
     continuity::scribe::Step,
     crit,
-    journal::{file::Journal, record::Child},
+    journal::{Line, file::Journal, record::Child},
     os::{pipe::OnDaemonDeath, signal, watch},
     output::OpenError,
     process::{Effect, Note, Pid, Process, ProcessState},
@@ -38,6 +38,7 @@ impl Driver {
         while let Some(step) = self.next_step() {
             match step {
                 Step::WriteAll => self.rewrite_journal(now),
+                Step::Forget(group, name) => self.write_down(&Line::Forgotten(group, name), now),
                 Step::AnnounceEnd => self.announce_end(now),
                 Step::Prepare(id) => self.prepare_child(id, now),
                 Step::Announce(id, pipes) => self.announce(id, pipes, now),

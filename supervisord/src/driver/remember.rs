@@ -171,7 +171,8 @@ impl Driver {
         }
     }
 
-    fn write_down(&mut self, line: &Line<'_>, now: Moment) {
+    /// Adds a line to the journal, if there is one.
+    pub(super) fn write_down(&mut self, line: &Line<'_>, now: Moment) {
         if let Some(journal) = &mut self.journal {
             let outcome = journal.append(line, now);
             self.tell(&outcome);

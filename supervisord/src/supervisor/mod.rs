@@ -107,8 +107,23 @@ pub struct Supervisor {
     next_id: u64,
     /// Processes to which something has happened, for whoever writes down what becomes of them.
     touched: Vec<ProcessId>,
-    /// Whether there were processes that are not supervised any more, likewise.
-    forgotten: bool,
+    /// Processes that are not supervised any more, likewise.
+    forgotten: Forgotten,
+}
+
+/// Processes that are not supervised any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Each with its group and name.
+    These(Vec<(ProcessId, String, String)>),
+    /// All that there were before everything started anew.
+    All,
+}
+
+impl Default for Forgotten {
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
 }
 
 impl Default for Supervisor {
@@ -136,7 +151,7 @@ impl Supervisor {
             is_restoring: false,
             next_id: 0,
             touched: Vec::new(),
-            forgotten: false,
+            forgotten: Forgotten::default(),
         }
     }
 
@@ -194,8 +209,11 @@ impl Supervisor {
         for id in &group.processes {
             self.unsettle(name, *id);
         }
-        self.group_at =
-            self.groups.iter().enumerate().map(|(at, group)| (group.config.name.clone(), at)).collect();
+        self.group_at.remove(name);
+        // Names stay where they are: an update may remove thousands of groups one by one.
+        for later in self.group_at.values_mut().filter(|later| **later > at) {
+            *later -= 1;
+        }
         self.tell_all(now);
         self.advance_shutdown(now);
         Ok(group.processes)
@@ -270,8 +288,8 @@ impl Supervisor {
         std::mem::take(&mut self.touched)
     }
 
-    /// Whether processes were forgotten since it was asked last.
-    pub fn take_forgotten(&mut self) -> bool {
+    /// Takes what was forgotten since it was asked last.
+    pub fn take_forgotten(&mut self) -> Forgotten {
         std::mem::take(&mut self.forgotten)
     }
 
@@ -453,7 +471,7 @@ impl Supervisor {
 
     /// Takes the groups away after everything has been stopped for a restart, and supervises again.
     pub fn begin_anew(&mut self) {
-        *self = Self { next_id: self.next_id, forgotten: true, ..Self::new() };
+        *self = Self { next_id: self.next_id, forgotten: Forgotten::All, ..Self::new() };
     }
 
     /// Names of the processes that are not at rest, in order of activation.

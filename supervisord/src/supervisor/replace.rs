@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Entry, Group, GroupDenied, ProcessId, Supervisor};
+use super::{Entry, Forgotten, Group, GroupDenied, ProcessId, Supervisor};
 use crate::{
     clock::Moment,
     config::{
@@ -142,7 +142,6 @@ impl Supervisor {
     pub(super) fn unsettle(&mut self, group: &str, id: ProcessId) -> Option<Replaced> {
         self.unlist(id);
         let entry = self.entries.remove(&id)?;
-        self.forgotten = true;
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.forget(id);
         }
@@ -156,6 +155,10 @@ impl Supervisor {
         self.by_name.remove(&(group.to_owned(), before.name.clone()));
         self.effects.retain(|(owner, _)| *owner != id);
         let name = before.name.clone();
+        match &mut self.forgotten {
+            Forgotten::These(these) => these.push((id, group.to_owned(), name.clone())),
+            Forgotten::All => {}
+        }
         Some(Replaced { id, name, change: ProcessChange::Removed, before: Some(before), is_to_start: false })
     }
 

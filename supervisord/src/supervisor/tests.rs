@@ -496,10 +496,10 @@ proptest! {
 fn starting_anew_forgets_all_processes() {
     let mut sim = Sim::new();
     sim.add("g", 999, &["a"]);
-    assert!(!sim.supervisor.take_forgotten());
+    assert_eq!(sim.supervisor.take_forgotten(), Forgotten::default());
     sim.supervisor.begin_anew();
-    assert!(sim.supervisor.take_forgotten());
-    assert!(!sim.supervisor.take_forgotten());
+    assert_eq!(sim.supervisor.take_forgotten(), Forgotten::All);
+    assert_eq!(sim.supervisor.take_forgotten(), Forgotten::default());
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl Daemon {
             world.step()?;
             match step {
                 Step::WriteAll => self.write_all(self.supervisor.mode() == Mode::ShuttingDown, world)?,
+                Step::Forget(group, name) => self.append(&Line::Forgotten(group, name), world)?,
                 Step::AnnounceEnd => self.append(&Line::Header(Cow::Owned(header(world, true))), world)?,
                 Step::Prepare(id) => self.prepare(id, world),
                 Step::Announce(id, pipes) => {
