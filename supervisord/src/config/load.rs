@@ -5,13 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File, Metadata},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     str::Utf8Error,
 };
 
-use nix::unistd::{Gid, Group, Uid, User as SystemUser};
+use nix::{
+    fcntl::OFlag,
+    unistd::{Gid, Group, Uid, User as SystemUser},
+};
 
 pub use super::daemon::Overrides;
 use super::{
@@ -111,6 +115,20 @@ pub fn search_paths(argv0: &str) -> Vec<String> {
 /// [`ConfigErrors`] with every mistake in all of the files.
 pub fn load(path: &Path, inputs: &Inputs, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
     load_for(path, inputs, overrides, &ThisMachine::new(inputs))
+}
+
+/// As [`load`], by a daemon that has other things to do: waits for nobody who may write into a FIFO or type on a terminal.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(path: &Path, inputs: &Inputs, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
+    let main = path.to_string_lossy();
+    match fs::metadata(inputs.cwd.join(path)) {
+        Ok(found) if !may_wait(&found) => load(path, inputs, overrides),
+        Ok(_) => Err(unreadable_main(&main, &not_a_file())),
+        // It says why not.
+        Err(_) => load(path, inputs, overrides),
+    }
 }
 
 /// As [`load`], for a machine with other users and directories.
@@ -255,7 +273,7 @@ impl Files {
         errors: &mut Vec<ConfigError>,
     ) {
         self.included.push(file.to_owned());
-        match read_bounded(Path::new(file)) {
+        match open_included(Path::new(file)).map_err(ReadError::Io).and_then(read_bounded) {
             Ok(text) => {
                 if let Err(error) = reader.read(file, &text) {
                     errors.extend(syntax_errors(file, &error));
@@ -296,17 +314,22 @@ fn main_text(main: &str, cwd: &Path) -> Result<String, ConfigErrors> {
         let problem = format!("could not find config file {main}");
         return Err(ConfigErrors::of_file(main, problem.clone(), problem));
     }
-    read_bounded(&path).map_err(|error| match error {
-        ReadError::Io(error) => ConfigErrors::of_file(
-            main,
-            format!("cannot be read: {error}"),
-            format!("could not read config file {main}"),
-        ),
+    let file = File::open(&path).map_err(|error| unreadable_main(main, &error))?;
+    read_bounded(file).map_err(|error| match error {
+        ReadError::Io(error) => unreadable_main(main, &error),
         error @ (ReadError::TooBig | ReadError::Encoding(_)) => {
             let error = error.into_config_error(main);
             ConfigErrors::of_file(main, error.problem, error.supervisor)
         }
     })
+}
+
+fn unreadable_main(main: &str, error: &io::Error) -> ConfigErrors {
+    ConfigErrors::of_file(
+        main,
+        format!("cannot be read: {error}"),
+        format!("could not read config file {main}"),
+    )
 }
 
 /// The values of `[include] files`, one by one.
@@ -404,9 +427,23 @@ impl ReadError {
     }
 }
 
-fn read_bounded(path: &Path) -> Result<String, ReadError> {
+/// Opens what a pattern has found: any file of a directory, perhaps a FIFO that nobody writes to.
+fn open_included(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if may_wait(&file.metadata()?) { Err(not_a_file()) } else { Ok(file) }
+}
+
+/// Whether reading may take as long as somebody else likes: a FIFO, a terminal. A directory says at once that it is one.
+fn may_wait(found: &Metadata) -> bool {
+    !found.is_file() && !found.is_dir()
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")
+}
+
+fn read_bounded(file: File) -> Result<String, ReadError> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(ReadError::Io)?;
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_MAX) {
         return Err(ReadError::TooBig);

@@ -244,7 +244,7 @@ impl Driver {
     }
 
     fn load(&self) -> Result<Loaded, Refusal> {
-        let loaded = load::load(&self.configuration_file, &self.inputs, &self.overrides);
+        let loaded = load::load_again(&self.configuration_file, &self.inputs, &self.overrides);
         memory::give_back();
         loaded.map_err(|errors| {
             Refusal::new(Reason::CannotReread, format!("{}\n\n{errors}", errors.first_like_supervisor()))

@@ -295,3 +295,16 @@ fn a_fastcgi_program_that_moves_into_a_group_of_its_name_keeps_its_child() {
     daemon.ctl("update").is("a: stopped\na: updated process group\n");
     assert_eq!((daemon.process_pid("a"), daemon.starts("a").len()), (pid, 1));
 }
+
+#[test]
+fn a_fifo_in_the_place_of_a_configuration_holds_up_nobody() {
+    let program = "[program:x]\ncommand=$ACTOR sleep\nstartsecs=0\n[include]\nfiles=$DIR/more/*\n";
+    let mut daemon = Daemon::prepare(program);
+    std::fs::create_dir(daemon.path("more")).expect("a directory");
+    daemon.make_gate("more/fifo");
+    daemon.launch(&[]);
+    daemon.until_log("more/fifo\" matches but cannot be read, skipped: it is no regular file");
+    daemon.ctl("reread").is("No config updates to processes\n");
+    daemon.ctl("update").is("");
+    assert_eq!(daemon.log().matches("it is no regular file").count(), 1, "{}", daemon.log());
+}

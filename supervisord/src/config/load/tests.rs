@@ -250,3 +250,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nobody_is_waited_for_who_may_write_into_a_fifo() {
+    let directory =
+        Directory::with(&[("main.conf", "[supervisord]\n[include]\nfiles=more/*\n"), ("more/a", "")]);
+    let fifo = |name: &str| {
+        nix::unistd::mkfifo(&directory.0.path().join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    };
+    fifo("more/b");
+    fifo("pipe");
+    let again = |name: &str| load_again(Path::new(name), &directory.inputs(), &Overrides::default());
+    for loaded in [directory.load(), again("main.conf")] {
+        let warnings: Vec<String> = loaded.unwrap().warnings.iter().map(ToString::to_string).collect();
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(
+            warning.ends_with("/more/b\" matches but cannot be read, skipped: it is no regular file"),
+            "{warning}"
+        );
+    }
+    let errors = again("pipe").unwrap_err();
+    assert_eq!(errors.to_string(), "pipe: cannot be read: it is no regular file");
+    assert_eq!(errors.first_like_supervisor(), "could not read config file pipe");
+    assert_eq!(again("none").unwrap_err().to_string(), "none: could not find config file none");
+}
