@@ -231,7 +231,7 @@ where
     F: AsyncFnOnce(Start) -> ExitCode,
 {
     let argv0 = args.argv0.clone();
-    let backlog = backlog(&loaded);
+    let backlog = Backlog::of(&loaded);
     let Launch { mut ready, origin, mut predecessor } = launch;
     // The runtime starts no thread. It comes first, because a failed start must be told from one place.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -254,18 +254,6 @@ where
             Err(Ended(error.status()))
         }
     }
-}
-
-/// What the log is to begin with.
-fn backlog(loaded: &Loaded) -> Backlog {
-    let mut backlog = Backlog::default();
-    for warning in &loaded.warnings {
-        backlog.warn(warning.supervisor.clone().unwrap_or_else(|| warning.to_string()));
-    }
-    for file in &loaded.included {
-        backlog.info(format!("Included extra file \"{}\" during parsing", file.display()));
-    }
-    backlog
 }
 
 /// Prints on stdout. A reader that went away wants no more.

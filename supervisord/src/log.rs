@@ -25,7 +25,7 @@ use tracing_subscriber::{Layer, Registry, layer::Context, layer::SubscriberExt};
 
 use crate::{
     clock,
-    config::{DaemonConfig, DaemonLog, LogLevel},
+    config::{DaemonConfig, DaemonLog, LogLevel, load::Loaded},
 };
 use outlet::Outlet;
 
@@ -73,6 +73,18 @@ impl Backlog {
     /// Keeps an INFO message.
     pub fn info(&mut self, message: impl Into<String>) {
         self.infos.push(message.into());
+    }
+
+    /// What is to be said about a configuration that was read.
+    pub fn of(loaded: &Loaded) -> Self {
+        let mut backlog = Self::default();
+        for warning in &loaded.warnings {
+            backlog.warn(warning.supervisor.clone().unwrap_or_else(|| warning.to_string()));
+        }
+        for file in &loaded.included {
+            backlog.info(format!("Included extra file \"{}\" during parsing", file.display()));
+        }
+        backlog
     }
 
     /// Logs all of them, in Supervisor's order: CRIT, WARN, INFO.

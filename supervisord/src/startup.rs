@@ -396,18 +396,23 @@ pub fn grant_access(server: &ServerConfig) {
 
 /// Becomes the configured user for good.
 fn become_user(config: &DaemonConfig, backlog: &mut Backlog) -> Result<(), UserError> {
+    if let Some(user) = &config.user {
+        users::drop_privileges(user.uid)?;
+    }
+    note_user(config, backlog);
+    Ok(())
+}
+
+/// Says as whom the daemon runs.
+pub fn note_user(config: &DaemonConfig, backlog: &mut Backlog) {
     match &config.user {
-        Some(user) => {
-            users::drop_privileges(user.uid)?;
-            backlog.info(format!("Set uid to user {} succeeded", user.uid));
-        }
+        Some(user) => backlog.info(format!("Set uid to user {} succeeded", user.uid)),
         None if nix::unistd::getuid().is_root() => backlog.critical(
             "Supervisor is running as root.  Privileges were not dropped because no user is specified in the config \
              file.  If you intend to run as root, you can set user=root in the config file to avoid this message.",
         ),
         None => {}
     }
-    Ok(())
 }
 
 /// Raises the resource limits. Supervisor refuses to start when it cannot; containers often forbid it, and the

@@ -25,9 +25,12 @@ use crate::{
     crit,
     daemonize::Pidfile,
     event::Event,
+    handover::refuse_other_user,
+    log::Backlog,
     os::memory,
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateResult},
+    startup,
     supervisor::{Mode, ProcessId},
 };
 
@@ -259,6 +262,9 @@ impl Driver {
     /// Reads the configuration again and compares it with the active groups.
     pub(super) fn reread(&mut self) -> Result<Changes, Refusal> {
         let loaded = self.load()?;
+        for warning in loaded.warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            warn!("{warning}");
+        }
         self.available = loaded.config;
         self.launcher.forget_users();
         self.say_where_the_journal_stays();
@@ -266,6 +272,7 @@ impl Driver {
             self.supervisor.groups().iter().map(|group| GroupConfig::clone(group.config())).collect();
         let changes = diff::compare(&active, &self.available.groups);
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        self.warned = loaded.warnings;
         Ok(Changes { added: changes.added, changed: changes.changed, removed: changes.removed, warnings })
     }
 
@@ -311,8 +318,10 @@ impl Driver {
     /// Reads the configuration again and, if it is good, stops everything to start anew.
     pub(super) fn begin_reload(&mut self, now: Moment) -> Result<(), Refusal> {
         let loaded = self.load()?;
+        refuse_other_user(&loaded.config.daemon)
+            .map_err(|problem| Refusal::new(Reason::CannotReread, problem))?;
         self.ready.manager.reloading();
-        self.reload = Some(Box::new(loaded.config));
+        self.reload = Some(Box::new(loaded));
         self.raise_stopping(now);
         self.supervisor.begin_shutdown(Mode::Restarting, now);
         self.next_waiting_line.get_or_insert(now.mono);
@@ -320,7 +329,7 @@ impl Driver {
     }
 
     /// Everything has been stopped: takes over the new configuration and starts.
-    pub(super) fn begin_anew(&mut self, config: Config, now: Moment) {
+    pub(super) fn begin_anew(&mut self, loaded: Loaded, now: Moment) {
         for unit in std::mem::take(&mut self.units).into_values() {
             for log in unit.logs() {
                 self.output.remove_log(log);
@@ -333,9 +342,14 @@ impl Driver {
         self.lives.send_replace(());
         self.supervisor.begin_anew();
         self.events.pools.clear();
-        if let Err(error) = self.log.reconfigure(&config.daemon) {
+        if let Err(error) = self.log.reconfigure(&loaded.config.daemon) {
             error!("{error}");
         }
+        let mut backlog = Backlog::of(&loaded);
+        startup::note_user(&loaded.config.daemon, &mut backlog);
+        backlog.emit();
+        let Loaded { config, warnings, .. } = loaded;
+        self.warned = warnings;
         self.interfaces = config.rpc_interfaces.keys().cloned().collect();
         self.reopen_servers(&config);
         self.move_pidfile(&config);

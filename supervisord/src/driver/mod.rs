@@ -61,7 +61,8 @@ use crate::{
     clock::{self, Moment, Timeline},
     config::{
         Config, Reload,
-        load::{Inputs, Overrides},
+        error::ConfigWarning,
+        load::{Inputs, Loaded, Overrides},
     },
     continuity::scribe::Scribe,
     daemonize::Pidfile,
@@ -153,6 +154,8 @@ struct Driver {
     sockets: Sockets,
     /// Groups some of whose processes were stopped to take over another configuration.
     updating: BTreeSet<String>,
+    /// What was doubtful about the configuration as last read, and is in the log.
+    warned: Vec<ConfigWarning>,
     /// The configuration as last read; the active groups may differ from it.
     available: Config,
     /// What the command line sets, the machine as it was at the start, and the file, to read it again.
@@ -184,7 +187,7 @@ struct Driver {
     /// When to say again for whom a shutdown waits.
     next_waiting_line: Option<Instant>,
     /// The configuration to start anew with.
-    reload: Option<Box<Config>>,
+    reload: Option<Box<Loaded>>,
     upgrades: Upgrades,
     /// What was started, to be started again by an upgrade.
     origin: Origin,
@@ -304,6 +307,7 @@ impl Driver {
             configuration_file: start.loaded.path,
             inputs: start.loaded.inputs,
             interfaces: start.loaded.config.rpc_interfaces.keys().cloned().collect(),
+            warned: start.loaded.warnings,
             available: start.loaded.config,
             log: start.log,
             pidfile: start.pidfile,
@@ -533,9 +537,9 @@ impl Driver {
     fn begin_anew_if_due(&mut self, now: Moment) {
         if self.supervisor.mode() == Mode::Restarting
             && self.supervisor.is_shut_down()
-            && let Some(config) = self.reload.take()
+            && let Some(loaded) = self.reload.take()
         {
-            self.begin_anew(*config, now);
+            self.begin_anew(*loaded, now);
         }
     }
 

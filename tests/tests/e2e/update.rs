@@ -308,3 +308,43 @@ fn a_fifo_in_the_place_of_a_configuration_holds_up_nobody() {
     daemon.ctl("update").is("");
     assert_eq!(daemon.log().matches("it is no regular file").count(), 1, "{}", daemon.log());
 }
+
+#[test]
+fn doubts_about_a_configuration_are_in_the_log_once_however_it_was_read() {
+    let text = |more: &str| format!("[program:x]\ncommand=$ACTOR sleep\nstartsecs=0\n{more}");
+    let daemon = Daemon::start(&text("first=1\n"));
+    let doubts = || daemon.log().matches(": unknown key, ignored").count();
+    assert_eq!(doubts(), 1);
+    daemon.configure(&text("first=1\nsecond=1\n"));
+    assert_eq!(daemon.ctl("reread").status, 0);
+    assert_eq!(daemon.ctl("update").status, 0);
+    assert_eq!(doubts(), 2, "{}", daemon.log());
+    // A reload is a new start, as of Supervisor.
+    assert_eq!(daemon.ctl("reload").status, 0);
+    daemon.until("a second start", || daemon.log().matches("supervisord started with pid").count() == 2);
+    assert_eq!(doubts(), 4, "{}", daemon.log());
+}
+
+#[test]
+fn a_reload_as_another_user_is_refused_and_nothing_is_stopped() {
+    let program = "[program:x]\ncommand=$ACTOR record=$DIR/x sleep\nstartsecs=0\n";
+    let daemon = Daemon::start(program);
+    daemon.until_starts("x", 1);
+    let user = if supervisor_tests::runs_as_root() { "nobody" } else { "root" };
+    let text = std::fs::read_to_string(daemon.config_file()).expect("a configuration");
+    std::fs::write(
+        daemon.config_file(),
+        text.replace("[supervisord]\n", &format!("[supervisord]\nuser={user}\n")),
+    )
+    .expect("a configuration");
+    let reply = daemon.ctl("reload");
+    assert_eq!(reply.status, 1);
+    assert!(
+        reply.stdout.starts_with(&format!("ERROR: CANT_REREAD: [supervisord] user = \"{user}\": ")),
+        "{}",
+        reply.stdout
+    );
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_log("not restarting, nothing was changed: [supervisord] user = ");
+    assert_eq!((daemon.state("x").as_str(), daemon.starts("x").len()), ("RUNNING", 1));
+}
