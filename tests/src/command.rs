@@ -7,11 +7,13 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags},
+};
 
 use crate::{BOUND, kill};
 
@@ -84,14 +86,9 @@ impl Background {
 
     /// Waits until it has ended.
     pub fn wait(&mut self) -> i32 {
-        let end = Instant::now() + BOUND;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("waiting for supervisorctl") {
-                return code(status);
-            }
-            assert!(Instant::now() < end, "waited in vain for supervisorctl to end: {}", self.text());
-            thread::sleep(Duration::from_millis(3));
-        }
+        let ended = await_end(&self.child);
+        assert!(ended, "waited in vain for supervisorctl to end: {}", self.text());
+        code(self.child.wait().expect("waiting for supervisorctl"))
     }
 }
 
@@ -122,19 +119,22 @@ pub(crate) fn run_to_end(mut command: Command) -> Reply {
     let mut err = tempfile::tempfile().expect("a temporary file");
     command.stdout(out.try_clone().expect("a descriptor")).stderr(err.try_clone().expect("a descriptor"));
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let end = Instant::now() + BOUND;
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waiting for a command") {
-            break status;
-        }
-        if Instant::now() > end {
-            // It is our own child; a failure to end it changes nothing about the panic.
-            let _ = child.kill();
-            panic!("{command:?} did not end: {}", text(&mut out));
-        }
-        thread::sleep(Duration::from_millis(1));
-    };
+    if !await_end(&child) {
+        // It is our own child; a failure to end it changes nothing about the panic.
+        let _ = child.kill();
+        panic!("{command:?} did not end: {}", text(&mut out));
+    }
+    let status = child.wait().expect("waiting for a command");
     Reply { status: code(status), stdout: text(&mut out), stderr: text(&mut err) }
+}
+
+/// Waits until a child has ended, within the bound; whether it has.
+fn await_end(child: &Child) -> bool {
+    let pid = Pid::from_child(child);
+    let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("it is not reaped yet");
+    let mut wanted = [PollFd::new(&handle, PollFlags::IN)];
+    let bound = Timespec::try_from(BOUND).expect("a short time");
+    rustix::io::retry_on_intr(|| poll(&mut wanted, Some(&bound))).expect("waiting for a child") > 0
 }
 
 /// Everything in a file that somebody else wrote through the same descriptor.

@@ -16,6 +16,7 @@ mod gap;
 pub mod http;
 pub mod journal;
 pub mod lines;
+mod patience;
 pub mod processes;
 
 use std::{
@@ -41,7 +42,8 @@ use nix::{
     sys::wait::{WaitPidFlag, waitpid},
     unistd::{Pid, geteuid},
 };
-use processes::Process;
+use patience::Patience;
+use processes::{Process, Table};
 use tempfile::TempDir;
 
 /// Longest wait for anything; generous, because only a failure waits so long.
@@ -165,9 +167,16 @@ impl Daemon {
     /// Puts a file in the place of that copy, as a package upgrade does: the old one stays what runs.
     pub fn replace_copy(&self, content: &[u8], mode: u32) {
         let new = self.path("supervisord.new");
-        fs::write(&new, content).expect("writing the new binary");
-        set_mode(&new, mode);
+        self.write_program("supervisord.new", content, mode);
         fs::rename(new, self.path("supervisord")).expect("replacing the binary");
+    }
+
+    /// Writes a file of the directory that is going to be executed.
+    pub fn write_program(&self, name: &str, content: &[u8], mode: u32) {
+        let text = self.path(&format!("{name}.text"));
+        fs::write(&text, content).expect("writing a program");
+        copy_program(&text, &self.path(name));
+        set_mode(&self.path(name), mode);
     }
 
     /// Starts the daemon in the foreground as another user from a copy of the binary, `$DIR/supervisord`, and gives that
@@ -365,13 +374,12 @@ impl Daemon {
     }
 
     fn wait_for<T>(bound: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-        let end = Instant::now() + bound;
+        let mut patience = Patience::new(bound);
         loop {
             if let Some(found) = condition() {
                 return found;
             }
-            assert!(Instant::now() < end, "waited in vain for {what}");
-            thread::sleep(Duration::from_millis(3));
+            assert!(patience.wait(), "waited in vain for {what}");
         }
     }
 
@@ -466,19 +474,23 @@ impl Daemon {
 
     /// Keepers of this daemon and of earlier ones, which carry no mark.
     pub fn keepers(&self) -> Vec<Process> {
+        self.keepers_in(&Table::read())
+    }
+
+    fn keepers_in(&self, table: &Table) -> Vec<Process> {
         let directory = self.dir.path().display().to_string();
-        let is_ours = |process: &Process| process.is_keeper() && process.command.contains(&directory);
-        processes::living().filter(is_ours).collect()
+        table.keepers().filter(|keeper| keeper.command.contains(&directory)).collect()
     }
 
     /// Living processes that this test started: those that carry the mark, and those below the daemon, for some
     /// programs overwrite their environment.
     fn marked(&self) -> Vec<Process> {
+        let table = Table::read();
         let child = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        let below = self.pid.into_iter().chain(child).flat_map(processes::descendants);
+        let below = self.pid.into_iter().chain(child).flat_map(|pid| table.descendants(pid));
         let survivors = self.last_seen.iter().filter(|process| process.lives()).cloned();
-        let mut found = processes::with_variable(&format!("{MARK}={}", self.mark));
-        for process in below.chain(survivors).chain(self.keepers()) {
+        let mut found = table.with_variable(&format!("{MARK}={}", self.mark));
+        for process in below.chain(survivors).chain(self.keepers_in(&table)) {
             if !found.iter().any(|known| known.pid == process.pid) {
                 found.push(process);
             }
@@ -488,16 +500,14 @@ impl Daemon {
 
     /// Waits until no process of this test but the daemon lives.
     pub fn until_no_programs(&self) {
-        let mut left = Vec::new();
-        let end = Instant::now() + BOUND;
-        while Instant::now() < end {
-            left = self.programs();
+        let mut patience = Patience::new(BOUND);
+        loop {
+            let left = self.programs();
             if left.is_empty() {
                 return;
             }
-            thread::sleep(Duration::from_millis(3));
+            assert!(patience.wait(), "still alive: {left:#?}");
         }
-        panic!("still alive: {left:#?}");
     }
 
     /// An empty file for output.
@@ -524,17 +534,16 @@ impl Drop for Daemon {
             // It was killed above, or had ended before.
             let _ = child.wait();
         }
-        let end = Instant::now() + BOUND;
+        let mut patience = Patience::new(BOUND);
         loop {
             let left = self.marked();
-            if left.is_empty() || Instant::now() > end {
-                break;
-            }
-            for process in left {
+            for process in &left {
                 kill(process.pid, Signal::SIGKILL);
                 reap(process.pid);
             }
-            thread::sleep(Duration::from_millis(1));
+            if left.is_empty() || !patience.wait() {
+                break;
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What `/proc` tells about processes: which are alive, who belongs to whom, what they cost.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::OnceLock, time::Duration};
 
 /// A process that has not ended (a zombie has).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +16,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// What `/proc` tells of `pid`.
-    fn of(pid: i32) -> Self {
-        Self { pid, ppid: parent(pid).unwrap_or(0), started: started(pid), command: command(pid) }
+    /// The process of an entry.
+    fn of(entry: &Entry) -> Self {
+        let Entry { pid, ppid, started, .. } = *entry;
+        Self { pid, ppid, started, command: command(pid) }
     }
 
     /// Whether it is a daemon's keeper.
@@ -28,46 +29,69 @@ impl Process {
 
     /// Whether it is still this process, and alive.
     pub fn lives(&self) -> bool {
-        is_alive(self.pid) && started(self.pid) == self.started
+        Entry::of(self.pid).is_some_and(|entry| entry.started == self.started && entry.is_alive())
     }
 }
 
-fn started(pid: i32) -> u64 {
-    stat(pid, 22).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+/// What a single look at `/proc/PID/stat` tells.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    pid: i32,
+    ppid: i32,
+    state: u8,
+    started: u64,
+}
+
+impl Entry {
+    fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = after_command(&stat)?;
+        let state = *fields.next()?.as_bytes().first()?;
+        let ppid = fields.next()?.parse().ok()?;
+        let started = fields.nth(22 - 5)?.parse().ok()?;
+        Some(Self { pid, ppid, state, started })
+    }
+
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X')
+    }
+}
+
+/// The fields of a `/proc/PID/stat` from the third one on, which is the first behind the command.
+fn after_command(stat: &str) -> Option<std::str::Split<'_, char>> {
+    // The command may hold anything, also parentheses.
+    let end = stat.rfind(')')?;
+    Some(stat.get(end + 2..)?.split(' '))
+}
+
+/// One field of `/proc/PID/stat` after the command, counted as in proc(5): 3 = state.
+fn stat(pid: i32, field: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    after_command(&stat)?.nth(field - 3).map(str::to_owned)
 }
 
 /// How long ago `pid` started.
 pub fn age(pid: i32) -> Duration {
     let uptime = fs::read_to_string("/proc/uptime").expect("Linux");
     let uptime: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).expect("seconds");
+    let started = Entry::of(pid).map_or(0, |entry| entry.started);
     // Clock ticks of 10 ms.
-    Duration::from_secs_f64(uptime).saturating_sub(Duration::from_millis(10 * started(pid)))
-}
-
-/// One field of `/proc/PID/stat` after the command, counted as in proc(5): 3 = state.
-fn stat(pid: i32, field: usize) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split_whitespace().nth(field - 3).map(str::to_owned)
+    Duration::from_secs_f64(uptime).saturating_sub(Duration::from_millis(10 * started))
 }
 
 /// Whether `pid` exists and is no zombie.
 pub fn is_alive(pid: i32) -> bool {
-    stat(pid, 3).is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+    Entry::of(pid).is_some_and(|entry| entry.is_alive())
 }
 
 /// Whether `pid` has ended and waits to be reaped.
 pub fn is_zombie(pid: i32) -> bool {
-    stat(pid, 3).is_some_and(|state| state == "Z")
+    Entry::of(pid).is_some_and(|entry| entry.state == b'Z')
 }
 
 /// Whether SIGSTOP holds `pid`.
 pub fn is_stopped(pid: i32) -> bool {
-    stat(pid, 3).is_some_and(|state| state == "T")
-}
-
-/// Parent of `pid`.
-pub fn parent(pid: i32) -> Option<i32> {
-    stat(pid, 4)?.parse().ok()
+    Entry::of(pid).is_some_and(|entry| entry.state == b'T')
 }
 
 /// All pids.
@@ -76,39 +100,69 @@ pub fn all() -> Vec<i32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// All processes that have not ended.
-pub fn living() -> impl Iterator<Item = Process> {
-    all().into_iter().filter(|pid| is_alive(*pid)).map(Process::of)
+/// All processes of the machine, each looked at once: waiting tests do this often.
+pub struct Table(Vec<Entry>);
+
+impl Table {
+    /// How it is now.
+    pub fn read() -> Self {
+        Self(all().into_iter().filter_map(Entry::of).collect())
+    }
+
+    /// Those that may be of a test of this program: all that are as young as itself, zombies excepted. Whose descendants
+    /// they are says less, for parents end while this is read.
+    fn young(&self) -> impl Iterator<Item = &Entry> {
+        static START: OnceLock<u64> = OnceLock::new();
+        let start = *START.get_or_init(|| Entry::of(own_pid()).expect("this process exists").started);
+        self.0.iter().filter(move |entry| entry.started >= start && entry.is_alive())
+    }
+
+    /// Those whose environment holds `variable` (`NAME=value`).
+    pub fn with_variable(&self, variable: &str) -> Vec<Process> {
+        self.young().filter(|entry| has_variable(entry.pid, variable)).map(Process::of).collect()
+    }
+
+    /// Keepers, of all tests.
+    pub fn keepers(&self) -> impl Iterator<Item = Process> {
+        self.young().map(Process::of).filter(Process::is_keeper)
+    }
+
+    /// Everything below `pid`, zombies included.
+    fn below(&self, pid: i32) -> Vec<Entry> {
+        let mut found: Vec<Entry> = Vec::new();
+        let mut parents = vec![pid];
+        while let Some(ancestor) = parents.pop() {
+            let children = self.0.iter().filter(|entry| entry.ppid == ancestor);
+            parents.extend(children.clone().map(|entry| entry.pid));
+            found.extend(children);
+        }
+        found
+    }
+
+    /// Everything below `pid`, zombies excepted.
+    pub fn descendants(&self, pid: i32) -> Vec<Process> {
+        self.below(pid).iter().filter(|entry| entry.is_alive()).map(Process::of).collect()
+    }
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).expect("pids are positive")
 }
 
 /// Children of `pid`, zombies included.
 pub fn children(pid: i32) -> Vec<i32> {
-    all().into_iter().filter(|child| parent(*child) == Some(pid)).collect()
+    Table::read().0.iter().filter(|entry| entry.ppid == pid).map(|entry| entry.pid).collect()
 }
 
 /// Everything below `pid`, zombies excepted.
 pub fn descendants(pid: i32) -> Vec<Process> {
-    let parents: Vec<(i32, i32)> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
-    let mut found = vec![pid];
-    let mut at = 0;
-    while let Some(ancestor) = found.get(at).copied() {
-        found.extend(parents.iter().filter(|(_, parent)| *parent == ancestor).map(|(pid, _)| *pid));
-        at += 1;
-    }
-    let living = found.into_iter().skip(1).filter(|pid| is_alive(*pid));
-    living.map(Process::of).collect()
+    Table::read().descendants(pid)
 }
 
-/// Living processes whose environment holds `variable` (`NAME=value`).
-pub fn with_variable(variable: &str) -> Vec<Process> {
-    let mut found = Vec::new();
-    for pid in all() {
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
-        if environment.split(|b| *b == 0).any(|pair| pair == variable.as_bytes()) && is_alive(pid) {
-            found.push(Process::of(pid));
-        }
-    }
-    found
+/// Whether the environment of `pid` holds `variable` (`NAME=value`).
+fn has_variable(pid: i32, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|b| *b == 0).any(|pair| pair == variable.as_bytes())
 }
 
 /// Command line of `pid`, words joined by blanks; empty when it has gone.

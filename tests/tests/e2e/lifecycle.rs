@@ -6,9 +6,7 @@
 
 use std::{fs, time::Duration};
 
-use supervisor_tests::{
-    Daemon, Signal, kill, monotonic, observe, processes, set_mode, until_idle, until_quick,
-};
+use supervisor_tests::{Daemon, Signal, kill, monotonic, observe, processes, until_idle, until_quick};
 
 #[test]
 fn a_program_is_running_after_startsecs_and_not_before() {
@@ -264,8 +262,7 @@ startretries=0
 ",
     );
     daemon.ctl("start vanishing").fails(1, "vanishing: ERROR (no such file)\n");
-    fs::write(daemon.path("program"), "#!/bin/sh\nexec sleep 1000\n").expect("writing a program");
-    set_mode(&daemon.path("program"), 0o755);
+    daemon.write_program("program", b"#!/bin/sh\nexec sleep 1000\n", 0o755);
     daemon.ctl("stop vanishing");
     daemon.ctl("start vanishing").is("vanishing: started\n");
     fs::remove_file(daemon.path("program")).expect("the program");
@@ -274,8 +271,7 @@ startretries=0
     let cause = daemon.ctl("status cwd").stdout;
     assert!(cause.contains("FATAL") && cause.contains("nonexistent: ENOENT"), "{cause}");
     // Executable, but its interpreter is not there.
-    fs::write(daemon.path("script"), "#!/nonexistent/interpreter\n").expect("writing a script");
-    set_mode(&daemon.path("script"), 0o755);
+    daemon.write_program("script", b"#!/nonexistent/interpreter\n", 0o755);
     daemon.ctl("start script").fails(7, "script: ERROR (spawn error)\n");
     assert!(!daemon.log().contains("success: script"));
 }
@@ -285,8 +281,7 @@ fn t54_a_fatal_program_can_be_started_and_already_started_means_that_it_runs() {
     let daemon = Daemon::start("[program:x]\ncommand=$DIR/program\nstartretries=0\n");
     daemon.until_state("x", "FATAL");
     let script = daemon.expand("#!/bin/sh\nexec $ACTOR record=$DIR/starts sleep\n");
-    fs::write(daemon.path("program"), script).expect("writing a program");
-    set_mode(&daemon.path("program"), 0o755);
+    daemon.write_program("program", script.as_bytes(), 0o755);
     daemon.ctl("start x").is("x: started\n");
     daemon.ctl("start x").is("x: ERROR (already started)\n");
     let pid = daemon.starts("starts")[0].pid;
