@@ -421,6 +421,15 @@ class Checks:
         assert browser.run("return document.querySelector('#log .c-2')?.textContent") == "INFO", "colours are shown"
         assert "\x1b" not in browser.run("return document.getElementById('log').textContent")
         browser.shot(f"{self.shots}/tail.png")
+        far = "return log.scrollHeight - log.scrollTop - log.clientHeight"
+        browser.run("add('many lines\\n'.repeat(20000)); wrap.click(); wrap.click()")
+        until("the end to be shown", lambda: browser.run(far) < 40)
+        assert browser.run("return toEnd.checked"), "it no longer follows though nobody scrolled"
+        browser.run("log.dispatchEvent(new WheelEvent('wheel')); log.scrollTop -= 500")
+        until("it not to follow", lambda: not browser.run("return toEnd.checked"))
+        browser.run("wrap.click(); add('x'.repeat(5000))")
+        assert browser.run("return log.scrollWidth > 5000"), "what is wider than the page cannot be reached"
+        browser.run("wrap.click(); toEnd.click()")
         assert browser.run(PALE) == [], browser.run(PALE)
         browser.size(360, 740, phone=True)
         assert browser.run(WIDE) <= 0, "the log is wider than a phone"
@@ -458,6 +467,22 @@ class Checks:
             until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
         browser.go(self.daemon.url)
         self.until_state("cron", "running")
+
+    def a_tab_that_nobody_looks_at_has_no_stream(self):
+        browser = self.browser
+        browser.go(self.daemon.url)
+        until("a stream", lambda: browser.run("return source?.readyState === EventSource.OPEN"))
+        look = """
+            Object.defineProperty(document, "hidden", { get: () => arguments[0], configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        """.replace("arguments[0]", "window.isHidden")
+        browser.run(f"window.isHidden = true; {look}")
+        assert browser.run("return source") is None, "it has a stream"
+        self.daemon.act("mailer", "start")
+        browser.run(f"window.isHidden = false; {look}")
+        self.until_state("mailer", "running")
+        self.daemon.act("mailer", "stop")
+        self.until_state("mailer", "stopped")
 
     def many_tabs_leave_connections_for_each_other(self):
         browser = self.browser

@@ -70,6 +70,18 @@ impl Follower {
         }
     }
 
+    /// Leaves out what lies more than `most` bytes before the end of the file, but for the last `rest`. How many bytes
+    /// that is.
+    pub fn skip(&mut self, most: u64, rest: u64) -> u64 {
+        let size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        let behind = size.saturating_sub(self.offset);
+        if behind <= most {
+            return 0;
+        }
+        self.offset = size.saturating_sub(rest);
+        behind.saturating_sub(rest)
+    }
+
     /// Waits for the next bytes, at most [`PIECE`] of them; `None` when nothing can come any more. Cancel-safe.
     ///
     /// # Errors
@@ -199,6 +211,17 @@ mod tests {
         let bytes =
             tokio::time::timeout(Duration::from_secs(10), follower.next()).await.expect("bytes in time");
         String::from_utf8(bytes.unwrap().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_is_far_behind_can_go_on_near_the_end() {
+        let bed = Bed::new();
+        fs::write(bed.path(), "0123456789").unwrap();
+        let mut follower = bed.follower(10);
+        assert_eq!(follower.skip(10, 2), 0, "not too far");
+        assert_eq!(follower.skip(9, 2), 8);
+        assert_eq!(next(&mut follower).await, "89");
+        assert_eq!(follower.skip(0, 2), 0);
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -30,6 +30,10 @@ const PACE_OF_ROW: Duration = Duration::from_millis(1);
 /// Time after which a quiet stream says that it is there. `page.js` takes it for dead after more than two of these: a
 /// browser does not notice that a connection has gone while its machine slept.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Bytes of a log that a page may be behind, more than it keeps: what it shows as live is not to be an hour old.
+const MOST_BEHIND: u64 = 4 << 20;
+/// Bytes of a log that are shown to a page which was further behind.
+const LEFT: u64 = 64 << 10;
 /// To a client that knows nothing of this daemon.
 const FRESH: &str = "retry: 1000\nevent: fresh\ndata: {}\n\n";
 
@@ -164,12 +168,16 @@ pub(super) fn follow(web: &Web, mut follower: Follower) -> Response<Body> {
         let _place: OwnedSemaphorePermit = place;
         let mut parting = std::pin::pin!(parting);
         loop {
+            let skipped = follower.skip(MOST_BEHIND, LEFT);
             let next = tokio::select! {
                 next = quiet(&sender, follower.next()) => next,
                 () = parting.as_mut() => return,
             };
             let Ok(Ok(Some(bytes))) = next else { return };
-            if sender.send(bytes).await.is_err() {
+            let note =
+                format!("\n[{skipped} bytes left out: they came faster than this page could take them]\n");
+            let is_gone = skipped > 0 && sender.send(note.into()).await.is_err();
+            if is_gone || sender.send(bytes).await.is_err() {
                 return;
             }
         }

@@ -10,7 +10,9 @@ const wrap = document.getElementById("wrap");
 const pause = document.getElementById("pause");
 
 const MOST = 2000000; // characters kept on the page
+const PIECE = 16000; // characters of a piece at least
 const held = []; // the length of each piece on the page
+let open = null; // the piece that grows
 let total = 0;
 let style = []; // classes of the colours that are on
 let kept = ""; // the beginning of a sequence whose end has not come yet
@@ -51,30 +53,39 @@ function add(text) {
   const cut = /\u001b(?:\[[ -?]*)?$|\r$/.exec(text);
   kept = cut && cut[0].length < 64 ? cut[0] : "";
   if (kept) text = text.slice(0, -kept.length);
-  const piece = document.createElement("span");
-  let length = 0;
   text.split(/(\u001b\[[ -?]*[@-~])/).forEach((part, at) => {
-    if (at % 2) {
-      if (part.endsWith("m")) dress(part.slice(2, -1));
-      return;
-    }
-    if (!part) return;
-    part = part.replace(/\r\n/g, "\n").replace(SIGNS, sign);
-    length += part.length;
-    if (!style.length) return piece.append(part);
-    const span = document.createElement("span");
-    span.className = style.join(" ");
-    span.textContent = part;
-    piece.append(span);
+    if (at % 2 === 0) put(part.replace(/\r\n/g, "\n").replace(SIGNS, sign));
+    else if (part.endsWith("m")) dress(part.slice(2, -1));
   });
-  log.append(piece);
-  held.push(length);
-  total += length;
   while (total > MOST && held.length > 1) {
     total -= held.shift();
     log.firstChild.remove();
   }
   if (toEnd.checked) log.scrollTop = log.scrollHeight;
+}
+
+/** Adds text in the colours that are on. A piece ends with a line, so that a browser need not lay out the others anew. */
+function put(text) {
+  while (text) {
+    if (!open) open = piece("div");
+    const end = text.indexOf("\n", Math.max(PIECE - held.at(-1), 0)) + 1;
+    const now = end ? text.slice(0, end) : text;
+    const span = style.length ? document.createElement("span") : null;
+    if (span) span.className = style.join(" ");
+    span?.append(now);
+    open.append(span ?? now);
+    held[held.length - 1] += now.length;
+    total += now.length;
+    text = text.slice(now.length);
+    if (end) open = null;
+  }
+}
+
+function piece(tag) {
+  const made = document.createElement(tag);
+  log.append(made);
+  held.push(0);
+  return made;
 }
 
 function clear() {
@@ -83,6 +94,7 @@ function clear() {
   total = 0;
   style = [];
   kept = "";
+  open = null;
 }
 
 /** What of `text`, the end of the log, is not on the page yet. */
@@ -96,11 +108,10 @@ function unseen(text) {
 
 /** A line that is not of the log. */
 function note(text) {
-  const line = document.createElement("span");
+  open = null;
+  const line = piece("div");
   line.className = "note";
   line.textContent = text;
-  log.append(line);
-  held.push(0);
 }
 
 /** Reads until the stream ends; what is not read while paused waits in the server's file. */
@@ -187,10 +198,23 @@ pause.addEventListener("click", () => {
   if (!paused) resume?.();
 });
 toEnd.addEventListener("change", () => { if (toEnd.checked) log.scrollTop = log.scrollHeight; });
-wrap.addEventListener("change", () => log.classList.toggle("wrap", wrap.checked));
-// Scrolling up stops following, scrolling to the end goes on with it.
+wrap.addEventListener("change", () => {
+  log.classList.toggle("wrap", wrap.checked);
+  if (toEnd.checked) log.scrollTop = log.scrollHeight;
+});
+// Scrolling up stops following, scrolling to the end goes on with it. A scroll that nobody made is ours, or that of text
+// which turned out to be higher than it was taken for.
+let touched = -Infinity; // when a user last did something by which one scrolls
+for (const kind of ["wheel", "touchmove", "pointerdown", "pointermove", "keydown"]) {
+  log.addEventListener(kind, (event) => {
+    if (kind !== "pointermove" || event.buttons) touched = performance.now();
+  }, { passive: true });
+}
 log.addEventListener("scroll", () => {
-  toEnd.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  if (isAtEnd) toEnd.checked = true;
+  else if (performance.now() - touched < 1500) toEnd.checked = false;
+  else if (toEnd.checked) log.scrollTop = log.scrollHeight;
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
