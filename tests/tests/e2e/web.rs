@@ -167,7 +167,7 @@ fn a_browser_acts_by_our_own_forms_only() {
     // A link shows a question.
     let question = ask(&daemon, "GET", path, BROWSER, "");
     assert_eq!(question.status, 200);
-    assert!(question.body.contains("stop one?"), "{}", question.body);
+    assert!(question.body.contains("Stop one?"), "{}", question.body);
     // Forms of other sites, forms without the secret, images: nothing.
     let token = format!("token={}", question.token());
     let foreign = "User-Agent: Mozilla/5.0\r\nSec-Fetch-Site: cross-site\r\n";
@@ -402,7 +402,7 @@ fn without_javascript_the_buttons_are_those_of_plain_forms() {
     assert_ne!(daemon.process_pid("one"), first);
     // What a link asks for is asked back in a form, too.
     let question = ask(&daemon, "GET", "/index.html?processname=one&action=stop", BROWSER, "");
-    let next = press(&daemon, &question, "Yes, stop one");
+    let next = press(&daemon, &question, "Stop one");
     assert!(next.body.contains("Process one stopped"), "{}", next.body);
     assert_eq!(daemon.state("one"), "STOPPED");
     // Nothing of the page needs a script to be seen: logs are there as links.

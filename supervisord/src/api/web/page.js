@@ -364,7 +364,7 @@ async function perform(url) {
 }
 
 let fading = 0;
-function say(text, isBad) {
+function say(text, isBad = false) {
   message.textContent = text;
   message.classList.toggle("bad", isBad);
   message.hidden = false;
@@ -428,7 +428,13 @@ function help() {
       dd.textContent = what;
       table.append(dt, dd);
     }
-    box.append(table);
+    const close = document.createElement("button");
+    close.textContent = "Close";
+    close.addEventListener("click", () => box.close());
+    const acts = document.createElement("p");
+    acts.className = "acts";
+    acts.append(close);
+    box.append(table, acts);
   });
 }
 
@@ -500,7 +506,7 @@ document.addEventListener("visibilitychange", tick);
 
 document.body.classList.add("live");
 filter.hidden = false;
-if (matchMedia("(hover: hover)").matches) filter.placeholder = "Filter (press /)";
+if (!matchMedia("(pointer: coarse)").matches) filter.placeholder = "Filter (press /)";
 if (!message.hidden) say(message.textContent, message.classList.contains("bad"));
 document.getElementById("keys").hidden = false;
 if (location.search) history.replaceState(null, "", location.pathname);

@@ -203,7 +203,7 @@ impl Display for Confirmation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = Head { title: "Supervisor: confirm", scripts: &[Asset::ConfirmScript] };
         let mut target = format!("index.html?action={}", encode(self.action));
-        let mut question = self.action.to_owned();
+        let mut question = words(self.action).to_owned();
         if let Some(process) = self.process {
             target.push_str(&format!("&processname={}", encode(process)));
             question = format!("{question} {process}");
@@ -212,12 +212,25 @@ impl Display for Confirmation<'_> {
             f,
             "{head}<body class=\"short\"><main><h1>{}?</h1><p>A link asks for this. Nothing has been done yet.</p>\
              <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"token\" value=\"{}\">\
-             <p class=\"acts\"><button class=\"go\">Yes, {}</button><a href=\"./\" autofocus>No, show the status</a></p></form></main></body></html>",
+             <p class=\"acts\"><button class=\"go\">{}</button><a href=\"./\" autofocus>No, show the status</a></p></form></main></body></html>",
             Escaped(&question),
             Escaped(&target),
             Escaped(self.token),
             Escaped(&question)
         )
+    }
+}
+
+/// An action as it is asked for.
+fn words(action: &str) -> &str {
+    match action {
+        "start" => "Start",
+        "stop" => "Stop",
+        "restart" => "Restart",
+        "clearlog" => "Clear log of",
+        "restartall" => "Restart all processes",
+        "stopall" => "Stop all processes",
+        other => other,
     }
 }
 
@@ -304,7 +317,7 @@ mod tests {
     fn a_link_to_an_action_becomes_a_question() {
         let html = Confirmation { action: "stop", process: Some("g:<p>"), token: "t0k" }.to_string();
         assert!(html.contains("action=\"index.html?action=stop&amp;processname=g%3A%3Cp%3E\""), "{html}");
-        assert!(html.contains("value=\"t0k\"") && html.contains("stop g:&lt;p&gt;?"), "{html}");
+        assert!(html.contains("value=\"t0k\"") && html.contains("Stop g:&lt;p&gt;?"), "{html}");
         assert!(html.contains("method=\"post\""), "{html}");
     }
 

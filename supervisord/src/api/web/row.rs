@@ -37,6 +37,16 @@ impl<'a> Row<'a> {
         Self { process, zone, name, url }
     }
 
+    /// The name; what of it is the group's steps back, and is not seen at all where the rest says it again.
+    fn shown_name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (group, name) = (&self.process.group, &self.process.name);
+        if group != name {
+            let class = if name.starts_with(group.as_str()) { "unseen" } else { "of" };
+            write!(f, "<span class=\"{class}\">{}:</span>", Escaped(group))?;
+        }
+        write!(f, "{}", Escaped(name))
+    }
+
     fn button(&self, f: &mut fmt::Formatter<'_>, action: &str, label: &str) -> fmt::Result {
         let (url, name) = (&self.url, Escaped(&self.name));
         write!(
@@ -142,9 +152,11 @@ impl Display for Row<'_> {
             f,
             "<li class=\"row s-{word}\" data-name=\"{name}\" aria-label=\"{name} {word}\" tabindex=\"-1\">\
              <span class=\"state {}\"><i></i>{word}</span>\
-             <a class=\"name\" href=\"tail.html?processname={url}\">{name}</a><span class=\"what\">",
+             <a class=\"name\" href=\"tail.html?processname={url}\">",
             class(state)
         )?;
+        self.shown_name(f)?;
+        f.write_str("</a><span class=\"what\">")?;
         match process.description.rsplit_once(", uptime ").filter(|_| state == ProcessState::Running) {
             Some((pid, uptime)) => {
                 write!(f, "{}, uptime <time>{}</time>", Escaped(pid), Escaped(uptime))?;
@@ -276,6 +288,18 @@ pub(super) mod tests {
     fn uptime_is_marked_so_that_the_browser_can_count_it() {
         let html = row(&process("p", "p", ProcessState::Running));
         assert!(html.contains("pid 7, uptime <time>1 day, 0:00:03</time>"), "{html}");
+    }
+
+    #[test]
+    fn the_group_is_not_seen_where_the_name_says_it_again() {
+        let shown = |group, name| {
+            let html = row(&process(group, name, ProcessState::Running));
+            let (_, rest) = html.split_once("<a class=\"name\" href=").unwrap();
+            rest.split_once('>').unwrap().1.split("</a>").next().unwrap().to_owned()
+        };
+        assert_eq!(shown("p", "p"), "p");
+        assert_eq!(shown("web", "web_00"), "<span class=\"unseen\">web:</span>web_00");
+        assert_eq!(shown("blue", "web"), "<span class=\"of\">blue:</span>web");
     }
 
     #[test]
