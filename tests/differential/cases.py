@@ -139,6 +139,16 @@ autostart=false
 BROKEN = CONFIG + "[program:broken]\ncommand=/bin/true\nstartsecs=soon\n"
 
 
+# A group that was changed is the last one from then on.
+REMOVABLE = CONFIG + """\
+[program:first]
+command=/bin/sleep 1000
+autostart=false
+[program:second]
+command=/bin/sleep 1000
+autostart=false
+"""
+
 LINGERING = CONFIG + """\
 [program:lingering]
 command=/bin/sh -c "trap '' TERM; echo ready; while [ ! -e $DIR/enough ]; do sleep 0.05; done"
@@ -283,6 +293,12 @@ STEPS = [
     *ctl("status newcomer later merged alone:other"),
     ("configure", CONFIG),
     *ctl("update newcomer", "update all", "reread"),
+    ("configure", REMOVABLE),
+    *ctl("update"),
+    ("configure", REMOVABLE.replace("[program:first]\n", "[program:first]\npriority=1000\n")),
+    *ctl("update", "reread"),
+    ("configure", CONFIG),
+    *ctl("reread", "update"),
     ("until", ["merged"], "RUNNING"),
     *ctl("stop all", "stop all", "start all"),
     ("until", ["missing", "unexecutable", "directory", "crash"], "FATAL"),

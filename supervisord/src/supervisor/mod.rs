@@ -205,18 +205,24 @@ impl Supervisor {
         if !self.groups[at].processes.iter().all(|id| self.entries[id].process.is_at_rest()) {
             return Err(GroupDenied::StillRunning);
         }
-        let group = self.groups.remove(at);
+        let group = self.take_out(at);
         for id in &group.processes {
             self.unsettle(name, *id);
-        }
-        self.group_at.remove(name);
-        // Names stay where they are: an update may remove thousands of groups one by one.
-        for later in self.group_at.values_mut().filter(|later| **later > at) {
-            *later -= 1;
         }
         self.tell_all(now);
         self.advance_shutdown(now);
         Ok(group.processes)
+    }
+
+    /// Takes a group out of the list.
+    fn take_out(&mut self, at: usize) -> Group {
+        let group = self.groups.remove(at);
+        self.group_at.remove(&group.config.name);
+        // No name is copied: an update may do this to thousands of groups, one by one.
+        for later in self.group_at.values_mut().filter(|later| **later > at) {
+            *later -= 1;
+        }
+        group
     }
 
     /// The active groups in order of activation.

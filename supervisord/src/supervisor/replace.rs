@@ -92,8 +92,16 @@ impl Supervisor {
                 self.tell(one.id, now);
             }
         }
+        self.put_last(at);
         self.tell_all(now);
         Ok(replaced)
+    }
+
+    /// Makes a group the one that was activated last, as Supervisor does, which removes a changed group and adds it again.
+    fn put_last(&mut self, at: usize) {
+        let group = self.take_out(at);
+        self.group_at.insert(group.config.name.clone(), self.groups.len());
+        self.groups.push(group);
     }
 
     /// Adds a process to the entries and names, under an id of its own; not to a group.

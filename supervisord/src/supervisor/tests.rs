@@ -526,3 +526,20 @@ fn pid_of_a_reaped_child_is_another_processs_and_gets_no_signal_of_its_own() {
     assert_eq!(sim.supervisor.process(b).and_then(Process::pid), Some(pid));
     assert_eq!(sim.supervisor.owner(pid), Some(b));
 }
+
+#[test]
+fn a_group_that_was_replaced_is_the_last_one() {
+    let mut sim = Sim::new();
+    for name in ["a", "b", "c"] {
+        sim.add(name, 999, &[name]);
+    }
+    let another = GroupConfig { priority: 1, ..sim.supervisor.groups()[0].config().as_ref().clone() };
+    sim.supervisor.replace_group(Arc::new(another), sim.now).unwrap();
+    let names = |sim: &Sim| {
+        sim.supervisor.groups().iter().map(|group| group.config().name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&sim), ["b", "c", "a"]);
+    for name in ["a", "b", "c"] {
+        assert_eq!(sim.supervisor.group(name).unwrap().config().name, name);
+    }
+}
