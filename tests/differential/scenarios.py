@@ -292,7 +292,9 @@ def starting_anew(side):
     """`reload`: another configuration, from the start, by the same process."""
     head = "[program:kept]\ncommand=sleep 1000\nstartsecs=0\n[program:auto]\ncommand=sh -c 'echo hi; exec sleep 1000'\n" \
            "startsecs=0\n[inet_http_server]\nport=127.0.0.1:$PORT0\nusername=user\npassword="
-    side.configure(f"{head}old\n[program:gone]\ncommand=sleep 1000\nstartsecs=0\n")
+    os.mkdir(side.path("more"))
+    pathlib.Path(side.path("more/one.conf")).write_text("")
+    side.configure(f"{head}old\n[program:gone]\ncommand=sleep 1000\nstartsecs=0\n[include]\nfiles=more/*.conf none\n")
     side.start()
     for name in ("kept", "auto", "gone"):
         side.until_state(name, "RUNNING")
@@ -300,7 +302,7 @@ def starting_anew(side):
     logs = {name for name in os.listdir(side.dir) if "---" in name}
     seen = [side.read("supervisord.pid").strip() == str(side.process.pid)]
     side.ctl("stop kept")
-    side.configure(f"{head}new\n[program:come]\ncommand=sleep 1000\nstartsecs=0\n")
+    side.configure(f"{head}new\n[program:come]\ncommand=sleep 1000\nstartsecs=0\n[include]\nfiles=more/*.conf none\n")
     # That it has begun; nothing is waited for.
     seen.append(side.ctl("reload"))
     starts = lambda: side.read("supervisord.log").count("supervisord started with pid")
@@ -313,6 +315,8 @@ def starting_anew(side):
     seen.append(side.read("supervisord.pid").strip() == str(side.process.pid))
     seen.append([len(logs), len(logs & set(os.listdir(side.dir)))])
     seen.append([side.status_at(side.ports[0], password) for password in ("old", "new")])
+    seen.append([line for line in side.plain(side.read("supervisord.log")).splitlines()
+                 if line.startswith(("INFO Included", "INFO Set uid", "WARN No file", "CRIT Supervisor"))])
     return seen
 
 
