@@ -61,10 +61,16 @@ fn refuse_plugins(evaluation: &mut Evaluation<'_>) {
             evaluation.error(from, Subject::Key(CTL_FACTORY), problem);
             continue;
         };
+        // What is there anyway; Supervisor lists it twice.
+        if entry.value == OWN_FACTORY {
+            continue;
+        }
         let supervisor = format!("{} cannot be resolved within [{}]", entry.value, section.name);
-        let problem = format!("{supervisor}: a plug-in is Python code, which is not supported");
+        let problem =
+            format!("{supervisor}: a plug-in is Python code, which is not supported; only {OWN_FACTORY} is");
         evaluation.error_as(from, Subject::Entry(entry), problem, supervisor);
     }
 }
 
+const OWN_FACTORY: &str = "supervisor.supervisorctl:DefaultControllerPlugin";
 const CTL_FACTORY: &str = "supervisor.ctl_factory";

@@ -4,7 +4,7 @@ use super::{environment, ini::Entry, shlex};
 
 /// What to say about a section that nothing reads, if so.
 pub fn unknown_section(name: &str) -> Option<String> {
-    if known_keys(name).is_some() || name.starts_with("rpcinterface:") || name.starts_with("ctlplugin:") {
+    if known_keys(name).is_some() || name.starts_with("ctlplugin:") {
         return None;
     }
     let (kind, rest) = name.split_once(':').map_or((name, None), |(kind, rest)| (kind, Some(rest)));
@@ -70,6 +70,8 @@ fn known_keys(section: &str) -> Option<&'static [&'static str]> {
             "eventlistener" => Some(&LISTENER),
             "fcgi-program" => Some(&FASTCGI),
             "group" => Some(&["programs", "priority"]),
+            // Supervisor's own interface takes no others.
+            "rpcinterface" => Some(&["supervisor.rpcinterface_factory"]),
             _ => None,
         },
     }
@@ -191,7 +193,11 @@ mod tests {
             assert_eq!(suspicious(section, &entry(key, "", false)).as_deref(), Some(expected));
         }
         assert_eq!(suspicious("program:a", &entry("command", "x", false)), None);
-        assert_eq!(suspicious("rpcinterface:x", &entry("anything", "x", false)), None);
+        assert_eq!(suspicious("ctlplugin:x", &entry("anything", "x", false)), None);
+        assert_eq!(
+            suspicious("rpcinterface:x", &entry("retries", "3", false)).as_deref(),
+            Some("unknown key, ignored")
+        );
     }
 
     #[test]

@@ -274,3 +274,22 @@ fn nobody_is_waited_for_who_may_write_into_a_fifo() {
     assert_eq!(errors.first_like_supervisor(), "could not read config file pipe");
     assert_eq!(again("none").unwrap_err().to_string(), "none: could not find config file none");
 }
+
+#[test]
+fn a_plugin_of_supervisorctl_is_its_own_or_an_error_that_names_it() {
+    let read = |factory: &str| {
+        let text = format!("[supervisorctl]\nprompt=p\n[ctlplugin:x]\nsupervisor.ctl_factory={factory}\n");
+        let directory = Directory::with(&[("main.conf", &text)]);
+        load_ctl(&directory.0.path().join("main.conf")).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(read("supervisor.supervisorctl:DefaultControllerPlugin").unwrap().prompt, "p");
+    let error = read("mine:make").unwrap_err();
+    assert!(
+        error.ends_with(
+            "main.conf:4: [ctlplugin:x] supervisor.ctl_factory = \"mine:make\": mine:make cannot be resolved within \
+             [ctlplugin:x]: a plug-in is Python code, which is not supported; only \
+             supervisor.supervisorctl:DefaultControllerPlugin is"
+        ),
+        "{error}"
+    );
+}
