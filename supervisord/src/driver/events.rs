@@ -161,7 +161,11 @@ impl Driver {
                     if self.log.takes(LogLevel::Debug) {
                         debug!("{}", echo::words(&self.name_of(source.process), &words));
                     }
-                    self.events.pools.handle_output(source.process, &words);
+                    if self.events.pools.handle_output(source.process, &words)
+                        && self.supervisor.awaited_pool().is_some_and(|pool| self.is_in(source.process, pool))
+                    {
+                        self.supervisor.handle_pool_answer(now);
+                    }
                     self.handle_news(now);
                 }
                 Piece::Text(data) => self.raise_output(source, data, false, now),
@@ -258,6 +262,10 @@ impl Driver {
             // How these listeners are stopped is news for the next pool.
             self.perform_effects(now);
         }
+    }
+
+    fn is_in(&self, process: ProcessId, group: &str) -> bool {
+        self.supervisor.names(process).is_some_and(|(known, _)| known == group)
     }
 
     fn is_awaited_pool_idle(&self) -> bool {

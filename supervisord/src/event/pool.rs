@@ -342,12 +342,14 @@ impl Pools {
         pool.put_back(left, &mut self.news);
     }
 
-    /// Records what a listener has printed on its stdout.
-    pub fn handle_output(&mut self, id: ProcessId, bytes: &[u8]) {
-        let Some((pool, member)) = find(&mut self.pools, id) else { return };
+    /// Records what a listener has printed on its stdout; whether it has processed an event.
+    pub fn handle_output(&mut self, id: ProcessId, bytes: &[u8]) -> bool {
+        let Some((pool, member)) = find(&mut self.pools, id) else { return false };
         let before = pool.members[member].violations;
         let (mut more, mut told) = (0, None);
+        let mut has_processed = false;
         for heard in pool.members[member].listener.handle_output(bytes, pool.handler) {
+            has_processed |= heard == Heard::Processed;
             let is_first = pool.members[member].violations == before;
             match &heard {
                 Heard::Printed(text) => self.news.push_back(News::Printed(text.clone())),
@@ -365,6 +367,7 @@ impl Pools {
                 self.news.push_back(News::Heard(id, Heard::Changed { from, to }));
             }
         }
+        has_processed
     }
 
     /// Takes the next thing to be logged.

@@ -462,6 +462,13 @@ impl Supervisor {
         self.shutdown.as_ref().and_then(Shutdown::heard_pool)
     }
 
+    /// Records that a listener of [`Supervisor::awaited_pool`] has processed an event: it is worth waiting for.
+    pub fn handle_pool_answer(&mut self, now: Moment) {
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.handle_answer(now.mono);
+        }
+    }
+
     /// Records that [`Supervisor::awaited_pool`] has got everything that is kept for it.
     pub fn handle_pool_idle(&mut self, now: Moment) {
         if let Some(shutdown) = &mut self.shutdown {

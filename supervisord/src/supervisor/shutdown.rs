@@ -9,9 +9,11 @@ use std::{
 use super::{Group, ProcessId};
 use crate::config::GroupKind;
 
-/// Time that a shutdown waits, all in all, for listeners to take the events that are kept for them. Enough for whoever
-/// answers, and no burden where somebody does not.
+/// Time that a shutdown waits, all in all, for listeners that do not answer to take the events that are kept for them.
+/// Enough for whoever answers, and no burden where somebody does not.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same for listeners that answer, however slowly: whoever kills us if we take too long gives us at least ten.
+const INDULGENCE: Duration = Duration::from_secs(3);
 
 /// Groups that are stopped at the same time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(super) struct Shutdown {
     hearing: Hearing,
     /// What is left of [`PATIENCE`].
     patience: Duration,
+    /// What is left of [`INDULGENCE`].
+    indulgence: Duration,
 }
 
 /// Whether the pool whose phase is next has got its events.
@@ -57,8 +61,13 @@ pub(super) struct Shutdown {
 enum Hearing {
     /// Nobody has asked.
     Unasked,
-    /// It has until then.
-    Until(Instant),
+    /// It has until then, and longer for each answer.
+    Until {
+        /// When it has been silent for too long.
+        silent: Instant,
+        /// When it has taken too long in all.
+        slow: Instant,
+    },
     /// It has, or does not answer.
     Over,
 }
@@ -97,6 +106,7 @@ impl Shutdown {
             needed,
             hearing: Hearing::Unasked,
             patience: PATIENCE,
+            indulgence: INDULGENCE,
         }
     }
 
@@ -107,9 +117,9 @@ impl Shutdown {
         }
         let is_pool = matches!(self.ahead.last(), Some(Phase::Listeners(_)));
         match self.hearing {
-            Hearing::Until(_) => return Next::Wait,
-            Hearing::Unasked if is_pool && !self.patience.is_zero() => {
-                self.hearing = Hearing::Until(now + self.patience);
+            Hearing::Until { .. } => return Next::Wait,
+            Hearing::Unasked if is_pool && !self.patience.is_zero() && !self.indulgence.is_zero() => {
+                self.hearing = Hearing::Until { silent: now + self.patience, slow: now + self.indulgence };
                 return Next::Wait;
             }
             Hearing::Unasked | Hearing::Over => self.hearing = Hearing::Unasked,
@@ -124,23 +134,31 @@ impl Shutdown {
     /// The pool that is stopped next, once it has got its events.
     pub(super) fn heard_pool(&self) -> Option<&str> {
         match (self.hearing, self.ahead.last()) {
-            (Hearing::Until(_), Some(Phase::Listeners(pool))) => Some(pool),
-            (Hearing::Until(_) | Hearing::Unasked | Hearing::Over, _) => None,
+            (Hearing::Until { .. }, Some(Phase::Listeners(pool))) => Some(pool),
+            (Hearing::Until { .. } | Hearing::Unasked | Hearing::Over, _) => None,
         }
     }
 
     /// Until when listeners are waited for, if they are.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.hearing {
-            Hearing::Until(until) => Some(until),
+            Hearing::Until { silent, slow } => Some(silent.min(slow)),
             Hearing::Unasked | Hearing::Over => None,
+        }
+    }
+
+    /// Records that the pool has answered an event: its silence begins anew.
+    pub(super) fn handle_answer(&mut self, now: Instant) {
+        if let Hearing::Until { silent, .. } = &mut self.hearing {
+            *silent = now + self.patience;
         }
     }
 
     /// Records that the pool has got its events, or that it is not waited for any longer.
     pub(super) fn end_hearing(&mut self, now: Instant) {
-        if let Hearing::Until(until) = self.hearing {
-            self.patience = until.saturating_duration_since(now);
+        if let Hearing::Until { silent, slow } = self.hearing {
+            self.patience = silent.saturating_duration_since(now);
+            self.indulgence = slow.saturating_duration_since(now);
             self.hearing = Hearing::Over;
         }
     }

@@ -229,6 +229,38 @@ fn pools_that_do_not_answer_cost_a_shutdown_a_second_all_in_all() {
 }
 
 #[test]
+fn pools_that_answer_slowly_cost_a_shutdown_three_seconds_all_in_all() {
+    let mut sim = Sim::new();
+    for name in ["l", "m", "n"] {
+        sim.add_listener(name, -1);
+    }
+    sim.supervisor.begin_shutdown(Mode::ShuttingDown, sim.now);
+    let answers = |sim: &mut Sim, count: usize| {
+        for _ in 0..count {
+            sim.pass(Duration::from_millis(600));
+            sim.supervisor.handle_pool_answer(sim.now);
+        }
+    };
+    answers(&mut sim, 2);
+    assert_eq!(sim.supervisor.awaited_pool(), Some("n"), "it has never been silent for a second");
+    sim.supervisor.handle_pool_idle(sim.now);
+    sim.perform();
+    sim.obey();
+    answers(&mut sim, 2);
+    assert_eq!(sim.supervisor.awaited_pool(), Some("m"));
+    sim.pass(Duration::from_millis(599));
+    assert_eq!(sim.supervisor.awaited_pool(), Some("m"));
+    sim.pass(Duration::from_millis(1));
+    sim.perform();
+    sim.obey();
+    sim.perform();
+    assert_eq!(
+        (sim.stopped.clone(), sim.supervisor.awaited_pool()),
+        (["n", "m", "l"].map(str::to_owned).to_vec(), None)
+    );
+}
+
+#[test]
 fn a_pool_that_is_idle_before_it_is_asked_changes_nothing() {
     let mut sim = Sim::new();
     sim.add_listener("l", -1);

@@ -552,6 +552,33 @@ fn listeners_get_everything_that_happens_before_a_shutdown_stops_them() {
 }
 
 #[test]
+fn a_shutdown_waits_for_a_listener_that_takes_its_time_for_each_event() {
+    let programs: String =
+        (0..6).map(|n| format!("[program:p{n}]\ncommand=$ACTOR sleep\nstartsecs=0\n")).collect();
+    // Listeners that answer are waited for three seconds, all in all.
+    until_quick("a shutdown", Duration::from_secs(3), || {
+        let mut daemon = Daemon::start(&format!(
+            "[eventlistener:slow]
+command=bash -c 'while printf \"READY\\n\" && read -r line; do read -r -N ${{line##*len:}} payload; sleep 0.25; \
+             echo \"$payload\" >> $DIR/got; printf \"RESULT 2\\nOK\"; done'
+events=PROCESS_STATE_STOPPED
+startsecs=0
+{programs}"
+        ));
+        for name in ["slow", "p0", "p1", "p2", "p3", "p4", "p5"] {
+            daemon.until_state(name, "RUNNING");
+        }
+        let before = monotonic();
+        daemon.terminate();
+        let took = monotonic() - before;
+        if took < Duration::from_secs(3) {
+            assert_eq!(daemon.read("got").lines().count(), 6, "{}", daemon.read("got"));
+        }
+        took
+    });
+}
+
+#[test]
 fn listeners_get_everything_that_happens_before_a_reload_stops_them() {
     until_quick("a reload", Duration::from_secs(1), || {
         let daemon = Daemon::start(&that_stops_at_once());
