@@ -55,7 +55,7 @@ differential: release
 supervisor-e2e: release
     tests/supervisor_e2e.py --bin-dir {{bin}}
 
-# superlance's crashmail, fatalmailbatch, memmon and httpok run unchanged (fetches superlance from PyPI)
+# superlance's crashmail, fatalmailbatch, memmon and httpok, and a listener with Supervisor's childutils, run unchanged (fetches superlance from PyPI)
 listeners: release
     test -x target/superlance/bin/memmon || { python3 -m venv target/superlance && target/superlance/bin/pip install -q superlance==2.0.0 supervisor==4.3.0; }
     tests/listeners.py --bin-dir {{bin}} --superlance target/superlance/bin

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""superlance's listeners run unchanged under supervisord and have their real effect.
+"""superlance's listeners, and others in Python, run unchanged under supervisord and have their real effect.
 
 crashmail mails when a program crashes, fatalmailbatch when one becomes FATAL, memmon restarts a program that has grown,
-httpok one whose HTTP check fails. Mail goes into sinks: a replacement of sendmail, a small SMTP server. --bin-dir DIR
+httpok one whose HTTP check fails. A listener made with Supervisor's childutils gets every character of what programs
+print. Mail goes into sinks: a replacement of sendmail, a small SMTP server. --bin-dir DIR
 has supervisord and supervisorctl (Supervisor's own scripts do too), --superlance DIR the programs of superlance.
 Exit status: 0 when each has done its work.
 """
@@ -202,7 +203,40 @@ startsecs=0
         server.shutdown()
 
 
-LISTENERS = [crashmail, fatalmailbatch, memmon, httpok]
+RECORDER = """
+import sys
+from supervisor import childutils
+while True:
+    headers, payload = childutils.listener.wait(sys.stdin, sys.stdout)
+    with open(sys.argv[1], "a", encoding="utf-8") as out:
+        out.write(childutils.eventdata(payload)[1])
+    childutils.listener.ok(sys.stdout)
+"""
+
+
+def childutils(options):
+    """What programs print is not ASCII: `len` counts what the listener reads, which is characters in Python."""
+    text = "plain\nØresund ☃ naïve\nß\nplain again\n"
+    with tempfile.TemporaryDirectory(prefix="svl-") as directory:
+        script, lines = pathlib.Path(directory, "recorder.py"), pathlib.Path(directory, "lines")
+        script.write_text(RECORDER)
+        lines.write_text(text)
+        with Daemon(options, f"""
+[eventlistener:recorder]
+command=$LANCE/python {script} $DIR/recorded
+events=PROCESS_LOG
+stderr_logfile=$DIR/recorder.log
+startsecs=0
+[program:speaker]
+command=bash -c 'while read -r line; do echo "$line"; sleep 0.2; done < {lines}; sleep 1000'
+stdout_events_enabled=true
+startsecs=0
+""") as daemon:
+            daemon.wait_for("all that was printed", lambda: daemon.read("recorded") == text)
+            daemon.expect_no_violation()
+
+
+LISTENERS = [crashmail, fatalmailbatch, memmon, httpok, childutils]
 
 
 def main():

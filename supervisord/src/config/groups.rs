@@ -11,7 +11,7 @@ use super::{
     evaluation::{Evaluation, Source, Subject},
     expand::{Names, Value},
     ini::Section,
-    parse::{boolean, fastcgi_socket, integer, list, name, octal, owner, user},
+    parse::{boolean, event_length, fastcgi_socket, integer, list, name, octal, owner, user},
 };
 use crate::event::EventType;
 
@@ -138,6 +138,7 @@ impl<'a> Evaluation<'a> {
             size => Ok(saturated(size.unsigned_abs())),
         });
         let result_handler = self.result_handler(from);
+        let event_length = self.read(from, "event_length", &[&here], event_length).unwrap_or_default();
         let events = self.events(from);
         self.read(from, "redirect_stderr", &[&here], |text| match boolean(text)? {
             true => Err(format!(
@@ -148,7 +149,7 @@ impl<'a> Evaluation<'a> {
         });
         let processes = self.processes(section, &name);
         let processes = self.without_namesakes(section, processes);
-        let kind = GroupKind::EventListener { events, buffer_size, result_handler };
+        let kind = GroupKind::EventListener { events, buffer_size, result_handler, event_length };
         Some(GroupConfig { name, priority, kind, processes })
     }
 

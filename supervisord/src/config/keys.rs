@@ -168,7 +168,7 @@ macro_rules! program_keys {
 }
 
 const PROGRAM: [&str; 36] = program_keys!();
-const LISTENER: [&str; 39] = program_keys!("events", "buffer_size", "result_handler");
+const LISTENER: [&str; 40] = program_keys!("events", "buffer_size", "result_handler", "event_length");
 const FASTCGI: [&str; 40] = program_keys!("socket", "socket_owner", "socket_mode", "socket_backlog");
 
 #[cfg(test)]

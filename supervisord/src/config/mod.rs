@@ -296,9 +296,25 @@ pub enum GroupKind {
         buffer_size: Option<u32>,
         /// Key `result_handler`.
         result_handler: ResultHandler,
+        /// What `len` counts in the header of an event. Key `event_length`, not in Supervisor.
+        #[serde(default)]
+        event_length: EventLength,
     },
     /// `[fcgi-program:x]` alone.
     FastCgi,
+}
+
+/// Key `event_length`: what `len` counts in the header of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventLength {
+    /// What the listener counts, as far as the program that runs it tells. The default.
+    #[default]
+    Auto,
+    /// Bytes.
+    Bytes,
+    /// Characters.
+    Characters,
 }
 
 /// Who judges the results that listeners give. Supervisor calls any Python function; these are known by their names.

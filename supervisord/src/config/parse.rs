@@ -5,7 +5,8 @@
 use libc;
 
 use super::{
-    AutoRestart, DaemonDeath, FastCgiSocket, KillMode, LogLevel, LogTarget, Owner, Reload, StopSignal, User,
+    AutoRestart, DaemonDeath, EventLength, FastCgiSocket, KillMode, LogLevel, LogTarget, Owner, Reload,
+    StopSignal, User,
     python::{self, dirname, int, repr, strip},
 };
 
@@ -148,6 +149,21 @@ pub fn daemon_death(text: &str) -> Result<DaemonDeath, String> {
         "keep" => Ok(DaemonDeath::Keep),
         "stop" => Ok(DaemonDeath::Stop),
         other => Err(format!("invalid 'on_daemon_death' value {}, expected keep or stop", repr(other))),
+    }
+}
+
+/// `auto`, `bytes` or `characters`, in any case.
+///
+/// # Errors
+/// `invalid 'event_length' value 'lines', expected auto, bytes or characters`
+pub fn event_length(text: &str) -> Result<EventLength, String> {
+    match text.to_lowercase().as_str() {
+        "auto" => Ok(EventLength::Auto),
+        "bytes" => Ok(EventLength::Bytes),
+        "characters" => Ok(EventLength::Characters),
+        other => {
+            Err(format!("invalid 'event_length' value {}, expected auto, bytes or characters", repr(other)))
+        }
     }
 }
 

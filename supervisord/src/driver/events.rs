@@ -9,8 +9,10 @@ use crate::{
     clock::Moment,
     config::{GroupConfig, GroupKind, LogLevel, OutputConfig, ProgramConfig},
     event::{
-        Buffering, Event, EventType, Heard, ListenerState, News, PoolSettings, Pools, ProcessName, Ticks,
+        Buffering, Counted, Event, EventType, Heard, ListenerState, News, PoolSettings, Pools, ProcessName,
+        Ticks,
     },
+    os::interpreter::reads_characters,
     output::{LogId, LogSpec, Piece, StreamId, Wanted},
     process::{Effect, Pid, Process, ProcessState},
     request::Channel,
@@ -195,13 +197,15 @@ impl Driver {
 impl Driver {
     /// Makes the pool of a group of listeners, or gives it the group's new settings.
     pub(super) fn set_pool(&mut self, group: &GroupConfig, members: &[ProcessId]) {
-        let GroupKind::EventListener { events, buffer_size, result_handler } = &group.kind else {
+        let GroupKind::EventListener { events, buffer_size, result_handler, event_length } = &group.kind
+        else {
             // It may have been one before.
             return self.events.pools.remove(&group.name);
         };
         let buffering = buffer_size
             .map_or(Buffering::Usual, |size| Buffering::Events(usize::try_from(size).unwrap_or(usize::MAX)));
-        let settings = PoolSettings { events: events.clone(), buffering, handler: *result_handler };
+        let (events, handler, length) = (events.clone(), *result_handler, *event_length);
+        let settings = PoolSettings { events, buffering, handler, length };
         self.events.pools.set(&group.name, settings, members);
     }
 
@@ -229,7 +233,13 @@ impl Driver {
                 !outbox.is_waiting(id)
                     && supervisor.process(id).is_some_and(|process| process.state() == ProcessState::Running)
             };
-            let Some(delivery) = self.events.pools.poll_delivery(is_running) else { return };
+            let counted = |id| match supervisor.process(id).and_then(Process::pid) {
+                Some(pid) if reads_characters(nix::unistd::Pid::from_raw(pid.as_raw())) => {
+                    Counted::Characters
+                }
+                Some(_) | None => Counted::Bytes,
+            };
+            let Some(delivery) = self.events.pools.poll_delivery(is_running, counted) else { return };
             let (id, serial) = (delivery.to, delivery.serial);
             let name = self.name_of(id);
             let stdin = self.units.get(&id).and_then(|unit| unit.stdin.as_ref());

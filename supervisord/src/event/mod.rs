@@ -160,6 +160,15 @@ impl Event {
     }
 }
 
+/// What `len` counts of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// As Supervisor's documentation says.
+    Bytes,
+    /// As Supervisor does: whatever Python takes for one, a Unicode code point.
+    Characters,
+}
+
 /// What precedes a payload on a listener's stdin.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
@@ -176,10 +185,13 @@ pub struct Envelope<'a> {
 }
 
 impl Envelope<'_> {
-    /// Header and payload. `len` counts bytes, as Supervisor's documentation says.
-    pub fn around(self, payload: &str) -> Vec<u8> {
+    /// Header and payload.
+    pub fn around(self, payload: &str, counted: Counted) -> Vec<u8> {
         let Self { server, serial, pool, poolserial, kind } = self;
-        let length = payload.len();
+        let length = match counted {
+            Counted::Bytes => payload.len(),
+            Counted::Characters => payload.chars().count(),
+        };
         format!(
             "ver:3.0 server:{server} serial:{serial} pool:{pool} poolserial:{poolserial} eventname:{kind} \
              len:{length}\n{payload}"

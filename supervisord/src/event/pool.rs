@@ -7,8 +7,11 @@ mod carry;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Envelope, Event, EventType, Heard, Listener, ListenerState, Violation};
-use crate::{config::ResultHandler, supervisor::ProcessId};
+use super::{Counted, Envelope, Event, EventType, Heard, Listener, ListenerState, Violation};
+use crate::{
+    config::{EventLength, ResultHandler},
+    supervisor::ProcessId,
+};
 
 pub use carry::{CarriedListener, CarriedPool};
 
@@ -116,6 +119,8 @@ struct Member {
     owed: Option<u64>,
     /// Its stdin takes nothing any more.
     deaf: bool,
+    /// What it was found to count, once that mattered.
+    counted: Option<Counted>,
     /// The last violation of the protocol since it was started.
     violation: Option<Violation>,
     violations: u32,
@@ -130,6 +135,7 @@ impl Member {
             left: None,
             owed: None,
             deaf: false,
+            counted: None,
             violation: None,
             violations: 0,
         }
@@ -142,6 +148,7 @@ struct Pool {
     events: Vec<EventType>,
     buffering: Buffering,
     handler: ResultHandler,
+    length: EventLength,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     next_serial: u64,
@@ -158,6 +165,8 @@ pub struct PoolSettings {
     pub buffering: Buffering,
     /// Who judges the results of its listeners.
     pub handler: ResultHandler,
+    /// What its listeners count.
+    pub length: EventLength,
 }
 
 /// All pools.
@@ -180,11 +189,12 @@ impl Pools {
     /// Adds a pool of these listeners, or gives it new settings: listeners that stay keep their state, and what waits
     /// goes on waiting.
     pub fn set(&mut self, name: &str, settings: PoolSettings, members: &[ProcessId]) {
-        let PoolSettings { events, buffering, handler } = settings;
+        let PoolSettings { events, buffering, handler, length } = settings;
         if let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == name) {
             pool.events = events;
             pool.buffering = buffering;
             pool.handler = handler;
+            pool.length = length;
             pool.keep_members(members, &mut self.news);
             return;
         }
@@ -193,6 +203,7 @@ impl Pools {
             events,
             buffering,
             handler,
+            length,
             queue: VecDeque::new(),
             queued_bytes: 0,
             next_serial: 0,
@@ -286,8 +297,13 @@ impl Pools {
         }
     }
 
-    /// The next event that a listener takes, which is BUSY from now on. `is_running` tells who may get one.
-    pub fn poll_delivery(&mut self, is_running: impl Fn(ProcessId) -> bool) -> Option<Delivery> {
+    /// The next event that a listener takes, which is BUSY from now on. `is_running` tells who may get one, `counted` what
+    /// a listener counts of which that was not said.
+    pub fn poll_delivery(
+        &mut self,
+        is_running: impl Fn(ProcessId) -> bool,
+        counted: impl Fn(ProcessId) -> Counted,
+    ) -> Option<Delivery> {
         let is_free = |member: &Member| {
             member.listener.state() == ListenerState::Ready && !member.deaf && is_running(member.id)
         };
@@ -300,7 +316,14 @@ impl Pools {
             pool.queued_bytes -= queued.payload.len();
             let Queued { serial, poolserial, kind, .. } = queued;
             let envelope = Envelope { server: &self.server, serial, pool: &pool.name, poolserial, kind };
-            let bytes = envelope.around(&queued.payload);
+            let counted = match pool.length {
+                EventLength::Bytes => Counted::Bytes,
+                EventLength::Characters => Counted::Characters,
+                // It makes no difference.
+                EventLength::Auto if queued.payload.is_ascii() => Counted::Bytes,
+                EventLength::Auto => *member.counted.get_or_insert_with(|| counted(member.id)),
+            };
+            let bytes = envelope.around(&queued.payload, counted);
             member.listener.handle_sent();
             member.owed = None;
             member.current = Some(queued);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{GroupConfig, GroupKind, ResultHandler},
+    config::{EventLength, GroupConfig, GroupKind, ResultHandler},
     process::test_defaults,
     supervisor::{ProcessId, Supervisor},
 };
@@ -110,15 +110,58 @@ fn payloads_are_supervisors_to_the_byte() {
 }
 
 #[test]
-fn the_envelope_counts_bytes() {
+fn the_envelope_counts_bytes_or_characters() {
     let envelope =
         Envelope { server: "supervisor", serial: 21, pool: "mails", poolserial: 3, kind: EventType::Tick5 };
-    let expected = "ver:3.0 server:supervisor serial:21 pool:mails poolserial:3 eventname:TICK_5 len:2\nä";
-    assert_eq!(envelope.around("ä"), expected.as_bytes());
+    for (counted, length) in [(Counted::Bytes, 5), (Counted::Characters, 2)] {
+        let expected = format!(
+            "ver:3.0 server:supervisor serial:21 pool:mails poolserial:3 eventname:TICK_5 len:{length}\nä☃"
+        );
+        assert_eq!(envelope.around("ä☃", counted), expected.as_bytes());
+    }
+}
+
+#[test]
+fn what_a_listener_counts_is_looked_up_once_and_only_where_it_matters() {
+    let mut sim = Sim::new(Buffering::Events(10), 1);
+    let all = PoolSettings { events: vec![EventType::Event], ..settings(EventType::Tick, Buffering::Usual) };
+    sim.pools.set("p", all.clone(), &sim.listeners);
+    let looks = std::cell::Cell::new(0);
+    let length_of = |sim: &mut Sim, text: &str| {
+        sim.pools.raise(&Event::RemoteCommunication { kind: String::new(), data: text.to_owned() });
+        sim.says(0, "READY\n");
+        let counted = |_| {
+            looks.set(looks.get() + 1);
+            Counted::Characters
+        };
+        let delivery = sim.pools.poll_delivery(|_| true, counted).unwrap();
+        sim.says(0, "RESULT 2\nOK");
+        let header = String::from_utf8(delivery.bytes).unwrap();
+        let length: usize = header.lines().next().unwrap().rsplit_once("len:").unwrap().1.parse().unwrap();
+        (length - "type:\n".len(), looks.get())
+    };
+    assert_eq!(length_of(&mut sim, "a"), (1, 0), "ASCII");
+    assert_eq!(length_of(&mut sim, "ä"), (1, 1));
+    assert_eq!(length_of(&mut sim, "ä☃"), (2, 1));
+    sim.pools.handle_spawned(sim.listeners[0]);
+    assert_eq!(length_of(&mut sim, "ä"), (1, 2), "another program");
+    sim.pools.set("p", PoolSettings { length: EventLength::Bytes, ..all.clone() }, &sim.listeners);
+    assert_eq!(length_of(&mut sim, "ä☃"), (5, 2), "it was said");
+    sim.pools.set("p", PoolSettings { length: EventLength::Characters, ..all }, &sim.listeners);
+    assert_eq!(length_of(&mut sim, "ä☃"), (2, 2), "it was said");
+}
+
+fn bytes(_: ProcessId) -> Counted {
+    Counted::Bytes
 }
 
 fn settings(events: EventType, buffering: Buffering) -> PoolSettings {
-    PoolSettings { events: vec![events], buffering, handler: ResultHandler::Default }
+    PoolSettings {
+        events: vec![events],
+        buffering,
+        handler: ResultHandler::default(),
+        length: EventLength::default(),
+    }
 }
 
 /// Pools and their listeners, all of them RUNNING.
@@ -152,7 +195,7 @@ impl Sim {
     /// Serials of events that are delivered now, and to whom.
     fn deliveries(&mut self) -> Vec<(usize, u64)> {
         let mut all = Vec::new();
-        while let Some(delivery) = self.pools.poll_delivery(|_| true) {
+        while let Some(delivery) = self.pools.poll_delivery(|_| true, bytes) {
             let at = self.listeners.iter().position(|id| *id == delivery.to).unwrap();
             all.push((at, delivery.serial));
         }
@@ -193,7 +236,7 @@ fn only_running_listeners_get_events() {
     let mut sim = Sim::new(Buffering::Events(10), 1);
     sim.tick(5);
     sim.says(0, "READY\n");
-    assert_eq!(sim.pools.poll_delivery(|_| false), None);
+    assert_eq!(sim.pools.poll_delivery(|_| false, bytes), None);
     assert_eq!(sim.deliveries(), [(0, 0)]);
 }
 
@@ -227,7 +270,7 @@ fn a_pool_whose_listener_reads_no_more_is_idle() {
     let mut sim = Sim::new(Buffering::Events(10), 2);
     sim.tick(5);
     sim.says(0, "READY\n");
-    let delivery = sim.pools.poll_delivery(|_| true).unwrap();
+    let delivery = sim.pools.poll_delivery(|_| true, bytes).unwrap();
     sim.pools.handle_unsent(delivery.to);
     assert!(!sim.pools.is_idle("p", |_| true), "there is another");
     sim.ends(1);
@@ -240,7 +283,7 @@ fn events_that_nobody_subscribed_to_take_no_serial() {
     sim.pools.raise(&Event::SupervisorRunning);
     sim.tick(5);
     sim.says(0, "READY\n");
-    let delivery = sim.pools.poll_delivery(|_| true).unwrap();
+    let delivery = sim.pools.poll_delivery(|_| true, bytes).unwrap();
     let text = "ver:3.0 server:supervisor serial:0 pool:p poolserial:0 eventname:TICK_5 len:6\nwhen:5";
     assert_eq!(String::from_utf8(delivery.bytes).unwrap(), text);
 }
@@ -254,7 +297,7 @@ fn t57_a_full_buffer_drops_the_oldest_and_says_so_and_poolserial_shows_the_gap()
     assert_eq!(sim.news(), ["overflow 0", "overflow 1"]);
     assert!(sim.pools.advice(sim.listeners[0])[0].starts_with("2 events for pool p were discarded"));
     sim.says(0, "READY\n");
-    let delivery = sim.pools.poll_delivery(|_| true).unwrap();
+    let delivery = sim.pools.poll_delivery(|_| true, bytes).unwrap();
     assert!(String::from_utf8(delivery.bytes).unwrap().contains("serial:2 pool:p poolserial:2 "));
 }
 
@@ -361,10 +404,8 @@ fn t58_a_listener_that_never_gives_results_does_not_get_one_event_for_ever() {
 #[test]
 fn a_result_that_its_handler_cannot_use_is_delivered_once_more_and_no_third_time() {
     let mut sim = Sim::new(Buffering::Events(10), 1);
-    let buffering = Buffering::Events(10);
     let handler = ResultHandler::SupervisorStdout;
-    let stdout =
-        PoolSettings { events: vec![EventType::Tick, EventType::ProcessLogStderr], buffering, handler };
+    let stdout = PoolSettings { handler, ..settings(EventType::Event, Buffering::Events(10)) };
     sim.pools.set("p", stdout, &sim.listeners);
     sim.tick(5);
     let process = ProcessName { name: "web".to_owned(), group: "g".to_owned() };
@@ -379,7 +420,7 @@ fn a_result_that_its_handler_cannot_use_is_delivered_once_more_and_no_third_time
         sim.says(0, "READY\n");
     }
     assert_eq!(sim.news(), ["back 0 1/10", "back 0 1/10", "unanswered 0"]);
-    let delivery = sim.pools.poll_delivery(|_| true).unwrap();
+    let delivery = sim.pools.poll_delivery(|_| true, bytes).unwrap();
     let text = String::from_utf8(delivery.bytes).unwrap();
     let (_, payload) = text.split_once('\n').unwrap();
     sim.says(0, &format!("RESULT {}\n{payload}READY\n", payload.len()));

@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod group;
 pub mod guard;
 pub mod handover;
+pub mod interpreter;
 pub mod limits;
 pub mod listen;
 pub mod lock;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::{GroupKind, ProgramConfig, ResultHandler, diff::ProcessChange},
+    config::{EventLength, GroupKind, ProgramConfig, ResultHandler, diff::ProcessChange},
     process::{ProcessState, test_defaults},
 };
 
@@ -37,8 +37,12 @@ impl Sim {
     }
 
     fn add_listener(&mut self, name: &str, priority: i32) {
-        let result_handler = ResultHandler::Default;
-        let kind = GroupKind::EventListener { events: Vec::new(), buffer_size: None, result_handler };
+        let kind = GroupKind::EventListener {
+            events: Vec::new(),
+            buffer_size: None,
+            result_handler: ResultHandler::default(),
+            event_length: EventLength::default(),
+        };
         self.add_kind(kind, name, priority, &[name]);
     }
 

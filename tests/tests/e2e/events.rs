@@ -427,6 +427,66 @@ stdout_events_enabled=true
     assert!(!events.iter().any(|event| event.1.contains("not published")));
 }
 
+/// A listener that writes each payload into the file that it is given, without the names in front. It reads bytes with
+/// `head` or, as Python does, characters.
+fn reader(read: &str) -> String {
+    format!(
+        "#!/bin/bash
+while printf 'READY\\n'; read -r line; do
+    {read}
+    printf '%s' \"${{payload#*$'\\n'}}\" >> $1
+    printf 'RESULT 2\\nOK'
+done
+"
+    )
+}
+
+#[test]
+fn the_length_of_an_event_is_what_the_program_that_reads_it_counts() {
+    let mut daemon = Daemon::prepare(
+        "[eventlistener:bytes]
+command=bash $DIR/bytes $DIR/bytes.out
+events=PROCESS_LOG
+startsecs=0
+[eventlistener:python]
+command=$DIR/python3 $DIR/characters $DIR/python.out
+environment=LC_ALL=C.UTF-8
+events=PROCESS_LOG
+startsecs=0
+[eventlistener:wrapped]
+command=bash -c '$DIR/python3 $DIR/characters $DIR/wrapped.out; exit 1'
+environment=LC_ALL=C.UTF-8
+events=PROCESS_LOG
+startsecs=0
+[eventlistener:said]
+command=bash $DIR/characters $DIR/said.out
+environment=LC_ALL=C.UTF-8
+event_length=characters
+events=PROCESS_LOG
+startsecs=0
+[program:speaker]
+command=bash -c 'while read -r line; do echo \"$line\"; sleep 0.1; done < $DIR/text; sleep 1000'
+stdout_events_enabled=true
+startsecs=0
+",
+    );
+    let script = |name: &str, read: &str| {
+        std::fs::write(daemon.path(name), reader(read)).expect("a script");
+    };
+    script("bytes", "payload=$(head -c ${line##*len:}; echo .); payload=${payload%.}");
+    script("characters", "read -r -N ${line##*len:} payload");
+    // Nothing but its name makes it an interpreter.
+    std::fs::copy("/bin/bash", daemon.path("python3")).expect("a copy of bash");
+    // In events of their own, most of them: who has lost step with one does not find the next.
+    let text = "plain\nØresund ☃ naïve\nß\nplain again\n";
+    std::fs::write(daemon.path("text"), text).expect("a text");
+    daemon.launch(&[]);
+    for listener in ["bytes", "python", "wrapped", "said"] {
+        daemon.until_file(&format!("{listener}.out"), text);
+    }
+    assert!(!daemon.log().contains("UNKNOWN"), "{}", daemon.log());
+}
+
 #[test]
 fn messages_of_capture_mode_are_events_and_not_in_the_log() {
     let daemon = Daemon::start(&format!(
