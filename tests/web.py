@@ -484,6 +484,35 @@ class Checks:
         self.daemon.act("mailer", "stop")
         self.until_state("mailer", "stopped")
 
+    def the_filter_is_there_again_after_a_look_at_a_log(self):
+        browser = self.browser
+        browser.go(self.daemon.url)
+        browser.run("document.activeElement.blur()")
+        browser.keys("/", *"cron")
+        browser.keys("ENTER", "l")
+        until("the log", lambda: browser.run("return document.title").startswith("Supervisor tail"))
+        browser.keys("ESCAPE")
+        until("the list", lambda: browser.run("return [...document.querySelectorAll('.row')].filter(r => !r.hidden).length") == 1)
+        browser.run("filter.value = ''; refresh()")
+
+    def without_a_stream_that_is_free_the_page_asks(self):
+        browser = self.browser
+        browser.go("about:blank")
+        request = b"GET /ui/changes?since= HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        held = []
+        while True:
+            held.append(socket.create_connection(("127.0.0.1", self.daemon.port)))
+            held[-1].sendall(request)
+            if b" 503 " in held[-1].recv(100):
+                break
+        browser.go(self.daemon.url)
+        for action, state in [("start", "running"), ("stop", "stopped")]:
+            self.daemon.act("mailer", action)
+            self.until_state("mailer", state)
+        until("it not to be lost", lambda: browser.run("return document.getElementById('lost').hidden"))
+        for one in held:
+            one.close()
+
     def many_tabs_leave_connections_for_each_other(self):
         browser = self.browser
         browser.go(self.daemon.url)
@@ -597,6 +626,11 @@ class Checks:
         browser.click(".row[data-name='cron'] .stop")
         self.until_state("cron", "stopped")
         assert browser.run("return window.untouched") is True, "the page was reloaded"
+        # Of another version all is taken anew, also what the browser keeps.
+        browser.run("document.querySelector('script[src*=\"page.js\"]').setAttribute('src', 'ui/page.js?v=older')")
+        self.daemon.upgrade()
+        until("the page to be loaded anew", lambda: browser.run("return !window.untouched"))
+        self.until_state("cron", "stopped")
 
     def the_end_of_the_daemon_is_noticed(self):
         self.daemon.end()

@@ -18,7 +18,7 @@ function at(path) {
 function holdStream(begin, end) {
   const me = String(Math.random());
   const others = new Set(); // tabs that were looked at since this one was
-  const channel = "BroadcastChannel" in window ? new BroadcastChannel("supervisor") : null;
+  let channel = null;
   let isHolding = false;
   const give = () => {
     if (isHolding) end();
@@ -34,15 +34,22 @@ function holdStream(begin, end) {
   const renew = () => {
     if (isHolding) { give(); take(); }
   };
-  channel?.addEventListener("message", (event) => {
-    others.add(event.data);
-    if (others.size >= HOLDERS) give();
-  });
+  const listen = () => {
+    try { channel = new BroadcastChannel("supervisor"); } catch { channel = null; /* too old, or denied */ }
+    channel?.addEventListener("message", (event) => {
+      others.add(event.data);
+      if (others.size >= HOLDERS) give();
+    });
+    look();
+  };
   document.addEventListener("visibilitychange", look);
   addEventListener("focus", look);
-  // A page that the browser keeps for its button Back would keep its stream too.
-  addEventListener("pagehide", give);
-  addEventListener("pageshow", (event) => event.persisted && look());
+  // A page that the browser keeps for its button Back would keep its stream too, and is thrown away when it is told something.
+  addEventListener("pagehide", () => {
+    give();
+    channel?.close();
+  });
+  addEventListener("pageshow", (event) => event.persisted && listen());
   // What was connected when the machine fell asleep, or was in another network, is not any more.
   addEventListener("online", renew);
   let last = Date.now();
@@ -50,5 +57,5 @@ function holdStream(begin, end) {
     if (Date.now() - last > DOZE) renew();
     last = Date.now();
   }, 5000);
-  look();
+  listen();
 }

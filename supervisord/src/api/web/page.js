@@ -13,6 +13,7 @@ const news = document.getElementById("news");
 const parser = new DOMParser();
 // Tabs of several machines must be told apart.
 const HOST = /^(localhost|127\.|\[)/.test(location.hostname) ? "" : `${location.hostname}: `;
+const FILTER = `filter ${location.pathname}`; // its name in the memory of this tab
 const rows = new Map(); // name → element
 const up = new WeakMap(); // <time> of a running process → when it came up, on the clock of performance.now()
 
@@ -59,22 +60,23 @@ function adoptAll() {
 
 /** Puts new versions of rows in their places; false when there is no place for one. */
 function replaceAll(htmls, told) {
-  const pairs = htmls.map((html) => parse(html).querySelector(".row")).map((row) => [rows.get(row.dataset.name), row]);
+  const pairs = [...parse(htmls.join("")).querySelectorAll(".row")].map((row) => [rows.get(row.dataset.name), row]);
   // Rows that flap must not move those below them: a row does not get lower. All are measured before the first changes.
   const heights = pairs.map(([old]) => (old && !old.hidden && !old.lastElementChild.open ? old.offsetHeight : 0));
+  const focus = document.activeElement;
+  const focused = focus.closest?.(".row")?.dataset.name;
   pairs.forEach(([old, row], at) => {
     if (!old) return;
-    if (heights[at]) old.style.minHeight = `${heights[at]}px`;
+    if (heights[at] > (parseFloat(old.style.minHeight) || 0)) old.style.minHeight = `${heights[at]}px`;
     replace(old, row, told);
   });
+  if (document.activeElement !== focus && rows.has(focused)) refocus(rows.get(focused), focus);
   return pairs.every(([old]) => old);
 }
 
 /** Makes `old` say what `row` says, in place: a button that stays can be pressed while the rest changes. */
 function replace(old, row, told) {
   const [before, after] = [stateOf(old), stateOf(row)];
-  const focus = old.contains(document.activeElement) ? document.activeElement : null;
-  document.adoptNode(row);
   old.className = row.className;
   old.setAttribute("aria-label", row.getAttribute("aria-label"));
   const [acts, details] = [old.querySelector(":scope > .acts"), old.lastElementChild];
@@ -89,7 +91,6 @@ function replace(old, row, told) {
     old.classList.add("changed");
     told.push([old.dataset.name, after]);
   }
-  if (focus && document.activeElement !== focus) refocus(old, focus);
 }
 
 /** Buttons and links, known by their class, which stand in one order always. */
@@ -128,6 +129,9 @@ async function refetch() {
   const page = parse(await response.text());
   const fresh = page.getElementById("list");
   if (!fresh) throw new Error("the server answers something else");
+  // Another version of the daemon has other rows, which this script may not understand.
+  const script = (of) => of.querySelector('script[src*="page.js"]').getAttribute("src");
+  if (script(page) !== script(document)) location.reload();
   const focus = document.activeElement;
   const focused = focus.closest?.(".row")?.dataset.name;
   const closed = new Set([...list.querySelectorAll(".group:not([open])")].map((group) => group.dataset.group));
@@ -215,8 +219,8 @@ function connect() {
   });
   stream.onerror = () => {
     away();
-    // A server that answers with an error is not asked again by the browser.
-    if (stream.readyState === EventSource.CLOSED) later();
+    // A server that answers with an error is not asked again by the browser. It may have no stream left for us.
+    if (stream.readyState === EventSource.CLOSED) later(() => silent(false));
     else wait(() => silent(hasSpoken), FIRST);
   };
   wait(() => silent(hasSpoken), FIRST);
@@ -277,9 +281,9 @@ function away() {
   document.body.classList.add("away");
 }
 
-function later() {
+function later(what) {
   source?.close();
-  wait(restart, retry);
+  wait(what, retry);
   retry = Math.min(retry * 2, 30000);
 }
 
@@ -291,7 +295,7 @@ async function restart() {
     connect();
   } catch {
     away();
-    later();
+    later(restart);
   }
 }
 
@@ -502,10 +506,19 @@ list.addEventListener("focusin", (event) => {
   if (row && row.tabIndex !== 0) select(row, false);
 });
 filter.addEventListener("input", refresh);
+// Who comes back from a log finds what he had filtered.
+addEventListener("pagehide", () => memory((all) => all.setItem(FILTER, filter.value)));
+
+/** Uses the memory of this tab, which a browser may deny. */
+function memory(use) {
+  try { return use(sessionStorage); } catch { return null; }
+}
+
 document.addEventListener("visibilitychange", tick);
 
 document.body.classList.add("live");
 filter.hidden = false;
+filter.value = memory((all) => all.getItem(FILTER)) ?? "";
 if (!matchMedia("(pointer: coarse)").matches) filter.placeholder = "Filter (press /)";
 if (!message.hidden) say(message.textContent, message.classList.contains("bad"));
 document.getElementById("keys").hidden = false;

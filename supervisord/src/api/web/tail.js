@@ -118,6 +118,7 @@ function note(text) {
 async function read(signal, query) {
   const limit = ending === null ? "" : `&limit=${AGAIN}`; // the last one counts
   const response = await fetch(at(log.dataset.follow + limit + query), { signal });
+  isGone = response.status === 404;
   if (!response.ok) throw new Error(`the server answers ${response.status}`);
   heard?.();
   say("live");
@@ -161,7 +162,7 @@ async function glance() {
 }
 
 async function lost() {
-  say("connection lost, trying again…");
+  say(isGone ? "this log is gone, waiting for it…" : "connection lost, trying again…");
   await sleep(rest);
   rest = Math.min(rest * 2, 30000);
 }
@@ -170,6 +171,7 @@ let isHolding = false; // whether this tab may have a stream
 let isHeldBack = false; // whether none gets through
 let wake = () => {}; // when it may have one
 let stop = new AbortController(); // when it may not any more
+let isGone = false; // whether there is no such log any more
 let heard = null; // when an answer begins
 let rest = 1000; // ms before the next try
 
