@@ -13,6 +13,7 @@ use super::xmlrpc::{SERVER, error_page};
 use crate::{
     output::follow::Follower,
     request::{Channel, Handle, LogSource, Reason, Refusal, Request as Ask},
+    supervisor::literally,
 };
 
 /// Bytes of the log that come first.
@@ -57,8 +58,8 @@ fn source(path: &str) -> Option<LogSource> {
         Some(_) => return None,
     };
     let name = name.split('/').next().unwrap_or_default();
-    // A name by which supervisorctl means several processes is none here.
-    (name != "all" && !name.contains(['*', '?', '['])).then(|| LogSource::Process(name.to_owned(), channel))
+    // Names by which supervisorctl means several processes have no meaning here.
+    Some(LogSource::Process(literally(name), channel))
 }
 
 /// The follower of a log, and when the log was last written to.
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn paths_name_processes_and_streams() {
-        let process = |name: &str, channel| Some(LogSource::Process(name.to_owned(), channel));
+        let process = |name: &str, channel| Some(LogSource::Process(literally(name), channel));
         for (path, expected) in [
             ("/mainlogtail", Some(LogSource::Daemon)),
             ("/mainlogtail/x", Some(LogSource::Daemon)),
@@ -112,7 +113,7 @@ mod tests {
             ("/logtail/g:x/stderr", process("g:x", Channel::Stderr)),
             ("/logtail/x/other", None),
             ("/logtail/x/", None),
-            ("/logtail/w*", None),
+            ("/logtail/w*", process("w*", Channel::Stdout)),
             ("/logtail/", process("", Channel::Stdout)),
             ("/logtail", None),
         ] {

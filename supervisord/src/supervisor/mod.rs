@@ -18,7 +18,7 @@ use std::{
 
 use dependencies::{Standing, Waiting};
 pub use replace::Replaced;
-pub use select::{Selection, select};
+pub use select::{Selection, literally, select};
 use shutdown::{Next, Shutdown};
 
 use crate::{

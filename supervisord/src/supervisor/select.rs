@@ -15,16 +15,34 @@ pub enum Selection {
     NoGroup,
 }
 
-/// Resolves one selector. Source: Supervisor's namespecs (`name` is `name:name`), and wildcards beyond them.
+/// Begins a selector that has Supervisor's meaning only. No name has it, nor can a client send it in XML.
+const LITERAL: char = '\0';
+
+/// The selector of what Supervisor calls `name`: without `all` and without wildcards.
+pub fn literally(name: &str) -> String {
+    format!("{LITERAL}{name}")
+}
+
+/// Resolves one selector. Source: Supervisor's namespecs (`name` is `name:name`), and wildcards beyond them. A name with
+/// a `*` in it means what is called so, if anything is.
 pub fn select(supervisor: &Supervisor, selector: &str) -> Selection {
+    if let Some(name) = selector.strip_prefix(LITERAL) {
+        return select_name(supervisor, name);
+    }
     if selector == "all" {
         return Selection::Many(supervisor.in_name_order());
     }
-    if is_pattern_beyond_group(selector) {
-        return select_pattern(supervisor, selector);
+    match select_name(supervisor, selector) {
+        Selection::NoProcess | Selection::NoGroup if is_pattern_beyond_group(selector) => {
+            select_pattern(supervisor, selector)
+        }
+        selection => selection,
     }
-    match selector.split_once(':') {
-        None => one(supervisor, selector, selector),
+}
+
+fn select_name(supervisor: &Supervisor, name: &str) -> Selection {
+    match name.split_once(':') {
+        None => one(supervisor, name, name),
         Some((group, "" | "*")) => match supervisor.group(group) {
             Some(group) => Selection::Many(group.processes().to_vec()),
             None => Selection::NoGroup,

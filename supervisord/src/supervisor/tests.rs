@@ -138,9 +138,33 @@ fn selectors_name_what_supervisors_do_and_wildcards_more() {
         ("nosuch:", Selection::NoGroup),
         ("x*", Selection::NoProcess),
         ("[", Selection::NoProcess),
+        ("\0web*", Selection::NoProcess),
+        ("\0all", Selection::NoProcess),
+        ("\0w*:*", Selection::NoGroup),
     ] {
         assert_eq!(select(&sim.supervisor, selector), what, "{selector}");
     }
+}
+
+#[test]
+fn a_name_with_a_wildcard_in_it_means_what_is_called_so() {
+    let mut sim = Sim::new();
+    sim.add("w*", 999, &["w*"]);
+    sim.add("web", 999, &["web"]);
+    sim.add("br[1]", 999, &["a?", "ab"]);
+    let named = |selector: &str| sim.names_of(select(&sim.supervisor, selector));
+    for (selector, names) in [
+        ("w*", &["w*:w*"][..]),
+        ("w*:*", &["w*:w*"]),
+        ("w?*", &["w*:w*", "web:web"]),
+        ("br[1]:a?", &["br[1]:a?"]),
+        ("br[1]:*", &["br[1]:a?", "br[1]:ab"]),
+        ("br*:a?", &["br[1]:a?", "br[1]:ab"]),
+    ] {
+        assert_eq!(named(selector), names, "{selector}");
+    }
+    assert_eq!(named(&literally("br[1]:a?")), ["br[1]:a?"]);
+    assert_eq!(named(&literally("br[1]:*")).len(), 2);
 }
 
 #[test]

@@ -137,6 +137,48 @@ fn a_start_that_waits_blocks_no_other_client() {
 }
 
 #[test]
+fn programs_whose_names_look_like_wildcards_are_steered_by_them() {
+    let daemon = Daemon::start(
+        "[program:st*r]\ncommand=$ACTOR sleep\nstartsecs=0\nstdout_logfile=$DIR/x.log\n\
+         [program:star]\ncommand=$ACTOR sleep\nstartsecs=0\n\
+         [program:br[1]]\ncommand=$ACTOR sleep\nstartsecs=0\n",
+    );
+    for name in ["st*r", "star", "br[1]"] {
+        daemon.until_state(name, "RUNNING");
+    }
+    let star = daemon.process_pid("star");
+    let value = |text: &str| format!("<param><value><string>{text}</string></value></param>");
+    for name in ["st*r", "st*r:st*r", "br[1]"] {
+        for (method, rest, expected) in [
+            ("getProcessInfo", "", "<string>RUNNING</string>"),
+            ("signalProcess", "CONT", "<boolean>1</boolean>"),
+            ("signalProcessGroup", "CONT", if name.contains(':') { "BAD_NAME" } else { "<int>80</int>" }),
+            ("sendProcessStdin", "x", "<boolean>1</boolean>"),
+            ("stopProcess", "", "<boolean>1</boolean>"),
+            ("stopProcess", "", "NOT_RUNNING"),
+            ("startProcess", "", "<boolean>1</boolean>"),
+        ] {
+            let rest = if rest.is_empty() { String::new() } else { value(rest) };
+            let (_, body) = ask(&daemon, &call(&format!("supervisor.{method}"), &(value(name) + &rest)));
+            assert!(body.contains(expected) && !body.contains(">star<"), "{method} {name}: {body}");
+        }
+    }
+    let (_, body) = ask(&daemon, &call("supervisor.stopProcess", &value("st*r:*")));
+    assert!(body.contains(">st*r<") && !body.contains(">star<"), "{body}");
+    let (_, body) = ask(&daemon, &call("supervisor.getProcessInfo", &value("s*")));
+    assert!(body.contains("BAD_NAME: s*"), "no wildcards here: {body}");
+    let mut stream = connect(&daemon);
+    stream.write_all(b"GET /logtail/st%2Ar HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut line = [0; 15];
+    stream.read_exact(&mut line).expect("an answer");
+    assert_eq!(&line, b"HTTP/1.1 200 OK");
+    // supervisorctl means by it what is called so.
+    assert_eq!(daemon.ctl("start st*r").stdout, "st*r: started\n");
+    assert_eq!(daemon.ctl("stop st*r").stdout, "st*r: stopped\n");
+    assert_eq!(daemon.process_pid("star"), star);
+}
+
+#[test]
 fn a_log_of_any_bytes_is_delivered_as_xml() {
     let daemon = Daemon::prepare(
         "[program:x]\ncommand=$ACTOR copy=$DIR/bytes sleep\nstartsecs=0\nstdout_logfile=$DIR/x.log\n",

@@ -13,6 +13,7 @@ use super::{
     fault::{Fault, SUCCESS},
     value::Value,
 };
+use crate::supervisor::literally;
 use crate::request::{
     ConfiguredProcess, Handle, Interfaces, ListQuery, Listing, Operate, ProcessInfo, ProcessResult, Reason,
     Refusal, Request, Verb,
@@ -23,7 +24,7 @@ const API_VERSION: &str = "3.0";
 /// The version of Supervisor that tools expect.
 const SUPERVISOR_VERSION: &str = "4.3.0";
 /// Name that no process has, for what cannot be one: the driver then refuses as it refuses every unknown name.
-const IMPOSSIBLE: &str = "\0";
+const IMPOSSIBLE: &str = "";
 /// Bytes that the answers of one `multicall` may have together. A single answer is bounded by the logs that it reads.
 const MULTICALL_LIMIT: usize = 128 << 20;
 
@@ -341,9 +342,7 @@ impl Target {
     /// What the driver calls it. Wildcards are an addition of `supervisorctl`, not of this interface.
     fn selector(&self) -> String {
         match self {
-            Self::Process(name) if names_group(name) => {
-                group_selector(name.split(':').next().unwrap_or_default())
-            }
+            Self::Process(name) if names_group(name) => literally(name),
             Self::Process(name) => selector_of_one(name),
             Self::Group(name) => group_selector(name),
             Self::All => "all".to_owned(),
@@ -357,17 +356,13 @@ fn names_group(name: &str) -> bool {
 }
 
 fn group_selector(group: &str) -> String {
-    let is_plain = !group.contains([':', '*', '?', '[']);
-    format!("{}:*", if is_plain { group } else { IMPOSSIBLE })
+    // No group has a colon in its name.
+    if group.contains(':') { literally(IMPOSSIBLE) } else { literally(&format!("{group}:*")) }
 }
 
 /// `name` or `group:name`, without the meanings that names have for `supervisorctl`.
 pub(super) fn selector_of_one(name: &str) -> String {
-    if name == "all" {
-        return "all:all".to_owned();
-    }
-    let is_plain = !names_group(name) && !name.contains(['*', '?', '[']);
-    if is_plain { name } else { IMPOSSIBLE }.to_owned()
+    literally(if names_group(name) { IMPOSSIBLE } else { name })
 }
 
 /// The result of an operation on one process: true, or a fault.
@@ -512,20 +507,21 @@ mod tests {
     #[test]
     fn names_have_supervisors_meaning_only() {
         for (name, selector, is_one) in [
-            ("web", "web", true),
-            ("g:p", "g:p", true),
-            ("all", "all:all", true),
-            ("g:*", "g:*", false),
-            ("g:", "g:*", false),
-            ("w*", "\0", true),
-            ("w*:*", "\0:*", false),
-            ("g:p?", "\0", true),
-            ("", "", true),
+            ("web", "\0web", true),
+            ("g:p", "\0g:p", true),
+            ("all", "\0all", true),
+            ("g:*", "\0g:*", false),
+            ("g:", "\0g:", false),
+            ("w*", "\0w*", true),
+            ("w*:*", "\0w*:*", false),
+            ("g:p?", "\0g:p?", true),
+            ("", "\0", true),
         ] {
             let target = Target::Process(name.to_owned());
             assert_eq!((target.selector().as_str(), target.is_one()), (selector, is_one), "{name}");
         }
-        assert_eq!(Target::Group("g".to_owned()).selector(), "g:*");
-        assert_eq!(Target::Group("g:p".to_owned()).selector(), "\0:*");
+        assert_eq!(Target::Group("g".to_owned()).selector(), "\0g:*");
+        assert_eq!(Target::Group("g:p".to_owned()).selector(), "\0");
+        assert_eq!(selector_of_one("g:*"), "\0");
     }
 }
