@@ -82,6 +82,7 @@ impl Driver {
                 let is_signallable =
                     |id: &ProcessId| self.process_is(*id, |process| process.state().is_signallable());
                 let gathered: Vec<_> = targets.gathered.iter().copied().filter(is_signallable).collect();
+                let gathered = self.supervisor.in_start_order(&gathered);
                 for id in targets.named.iter().copied().chain(gathered) {
                     let outcome = self.supervisor.signal(id, signal, now);
                     self.perform_effects(now);

@@ -260,12 +260,15 @@ impl Supervisor {
         self.by_name.values().copied().collect()
     }
 
-    /// `ids` in the order in which they start: by priority of the group, then of the process, else as given.
+    /// `ids` in the order in which they start: by priority and name of the group, then priority of the process, else as
+    /// given.
     pub fn in_start_order(&self, ids: &[ProcessId]) -> Vec<ProcessId> {
         let mut ids = ids.to_vec();
-        ids.sort_by_key(|id| {
+        ids.sort_by_cached_key(|id| {
             let entry = self.entries.get(id);
-            entry.map(|entry| (entry.group.priority, entry.process.config().priority))
+            entry.map(|Entry { group, process, .. }| {
+                (group.priority, group.name.clone(), process.config().priority)
+            })
         });
         ids
     }

@@ -365,6 +365,18 @@ fn bulk_order_is_by_priority_of_group_then_process() {
         sim.names_of(Selection::Many(sim.supervisor.in_start_order(&ids))),
         ["early:early", "late:late"]
     );
+    let mut sim = Sim::new();
+    for (name, priorities) in [("a", &[("x", 30), ("y", 20)][..]), ("b", &[("z", 10)])] {
+        let one = |(name, priority): &(&str, i32)| {
+            Arc::new(ProgramConfig { priority: *priority, ..test_defaults(name) })
+        };
+        let processes = priorities.iter().map(one).collect();
+        let config = GroupConfig { name: name.to_owned(), priority: 999, kind: GroupKind::Group, processes };
+        sim.supervisor.add_group(Arc::new(config)).unwrap();
+    }
+    let ids = sim.supervisor.in_name_order();
+    let order = sim.names_of(Selection::Many(sim.supervisor.in_start_order(&ids)));
+    assert_eq!(order, ["a:y", "a:x", "b:z"], "group by group");
 }
 
 /// A group `g` of processes, each with a command and a stop time; the name of each is its number.

@@ -179,6 +179,26 @@ fn programs_whose_names_look_like_wildcards_are_steered_by_them() {
 }
 
 #[test]
+fn a_signal_reaches_a_group_by_priority() {
+    let daemon = Daemon::start(
+        "[program:m1]\ncommand=$ACTOR sleep\nstartsecs=0\npriority=20\n\
+         [program:m2]\ncommand=$ACTOR sleep\nstartsecs=0\npriority=10\n[group:g]\nprograms=m1,m2\n",
+    );
+    for name in ["g:m1", "g:m2"] {
+        daemon.until_state(name, "RUNNING");
+    }
+    let signal = "<param><value><string>CONT</string></value></param>";
+    let group = "<param><value><string>g</string></value></param>";
+    for (method, params) in
+        [("signalProcessGroup", format!("{group}{signal}")), ("signalAllProcesses", signal.to_owned())]
+    {
+        let (_, body) = ask(&daemon, &call(&format!("supervisor.{method}"), &params));
+        let [first, second] = ["m2", "m1"].map(|name| body.find(&format!(">{name}<")).expect("signalled"));
+        assert!(first < second, "{body}");
+    }
+}
+
+#[test]
 fn a_log_of_any_bytes_is_delivered_as_xml() {
     let daemon = Daemon::prepare(
         "[program:x]\ncommand=$ACTOR copy=$DIR/bytes sleep\nstartsecs=0\nstdout_logfile=$DIR/x.log\n",
