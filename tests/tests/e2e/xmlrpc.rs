@@ -199,6 +199,36 @@ fn a_signal_reaches_a_group_by_priority() {
 }
 
 #[test]
+fn numbers_without_bound_and_odd_arguments_of_a_multicall_are_read_as_by_python() {
+    let daemon = Daemon::start(&format!("{PROGRAM}stdout_logfile=$DIR/x.log\n"));
+    daemon.until_state("x", "RUNNING");
+    std::fs::write(daemon.path("x.log"), "a line\n").expect("written");
+    let huge = "1000000000000000000000000000000";
+    for (method, offset, length, expected) in [
+        ("tailProcessStdoutLog", huge, "5", "<string></string>"),
+        ("tailProcessStdoutLog", &format!("-{huge}"), "5", "<string>line\n</string>"),
+        ("tailProcessStdoutLog", "0", huge, "<string>a line\n</string>"),
+        ("readProcessStdoutLog", "0", &format!("-{huge}"), "BAD_ARGUMENTS"),
+        ("readProcessStdoutLog", "2", huge, "<string>line\n</string>"),
+    ] {
+        let numbers =
+            [offset, length].map(|number| format!("<param><value><int>{number}</int></value></param>"));
+        let params = format!("<param><value>x</value></param>{}", numbers.concat());
+        let (_, body) = ask(&daemon, &call(&format!("supervisor.{method}"), &params));
+        assert!(body.contains(expected), "{method} {offset} {length}: {body}");
+    }
+    let member =
+        |name: &str, value: &str| format!("<member><name>{name}</name><value>{value}</value></member>");
+    let calls = ["<string/>", "<struct/>", "<array><data/></array>"].map(|params| {
+        let members = member("methodName", "supervisor.getAPIVersion") + &member("params", params);
+        format!("<value><struct>{members}</struct></value>")
+    });
+    let calls = format!("<param><value><array><data>{}</data></array></value></param>", calls.concat());
+    let (_, body) = ask(&daemon, &call("system.multicall", &calls));
+    assert_eq!(body.matches("<string>3.0</string>").count(), 3, "{body}");
+}
+
+#[test]
 fn a_log_of_any_bytes_is_delivered_as_xml() {
     let daemon = Daemon::prepare(
         "[program:x]\ncommand=$ACTOR copy=$DIR/bytes sleep\nstartsecs=0\nstdout_logfile=$DIR/x.log\n",

@@ -12,7 +12,7 @@ use base64::{
 };
 use quick_xml::{Reader, events::Event};
 
-use super::value::Value;
+use super::value::{Value, integer};
 
 /// Elements inside each other at most; a `multicall` of structures needs less than 20.
 const MAX_DEPTH: usize = 64;
@@ -341,9 +341,9 @@ impl Element {
             // A value without a type is a string; blanks around a type are nothing.
             Tag::Value if self.children.is_empty() => Value::Text(self.text),
             Tag::Value => self.children.swap_remove(0),
-            Tag::Int => Value::Int(number(&self.text, "int")?),
+            Tag::Int => Value::Int(integer(&self.text).ok_or_else(|| wrong("int", &self.text))?),
             Tag::Boolean => Value::Boolean(self.text.trim() == "1"),
-            Tag::Double => Value::Double(number(&self.text, "double")?),
+            Tag::Double => Value::Double(self.text.trim().parse().map_err(|_| wrong("double", &self.text))?),
             Tag::Base64 => Value::Text(base64(&self.text)?),
             Tag::Nil => Value::Nil,
             Tag::Data => Value::Array(self.children),
@@ -353,8 +353,8 @@ impl Element {
     }
 }
 
-fn number<T: std::str::FromStr>(text: &str, tag: &'static str) -> Result<T, Malformed> {
-    text.trim().parse().map_err(|_| Malformed::Value { tag, text: text.to_owned() })
+fn wrong(tag: &'static str, text: &str) -> Malformed {
+    Malformed::Value { tag, text: text.to_owned() }
 }
 
 /// The text in a `<base64>`; line breaks do not count, and neither does missing padding.
@@ -430,6 +430,8 @@ mod tests {
             ("\n<int> -5 </int>\n", Value::Int(-5)),
             ("<i4>5</i4>", Value::Int(5)),
             ("<i8>5000000000</i8>", Value::Int(5_000_000_000)),
+            ("<int>9223372036854775808</int>", Value::Int(i64::MAX)),
+            ("<int>-1000000000000000000000000000000</int>", Value::Int(i64::MIN)),
             ("<boolean>1</boolean>", Value::Boolean(true)),
             ("<boolean>0</boolean>", Value::Boolean(false)),
             ("<double>1.5</double>", Value::Double(1.5)),

@@ -133,9 +133,19 @@ impl Dispatcher {
         let (mut method, mut params) = (None, Vec::new());
         for (name, value) in members {
             match (name.as_str(), value) {
+                ("methodName", Value::Nil) => method = None,
                 ("methodName", value) => method = Some(value.into_name()?),
+                // What Python finds in each of them one by one: a client that has no arguments may send an empty anything.
                 ("params", Value::Array(values)) => params = values,
-                ("params", _) => return Err(Fault::incorrect_parameters()),
+                ("params", Value::Struct(members)) => {
+                    params = members.into_iter().map(|(name, _)| Value::Text(name)).collect();
+                }
+                ("params", Value::Text(text)) => {
+                    params = text.chars().map(|character| Value::Text(character.into())).collect();
+                }
+                ("params", Value::Nil | Value::Boolean(_) | Value::Int(_) | Value::Double(_)) => {
+                    return Err(Fault::incorrect_parameters());
+                }
                 _ => {}
             }
         }

@@ -1,6 +1,6 @@
 //! What clients send as arguments and how liberally it is read; what another daemon answers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::IntErrorKind};
 
 use super::fault::Fault;
 use crate::config::python;
@@ -93,7 +93,7 @@ impl Value {
             Self::Boolean(flag) => Ok(i64::from(flag)),
             // Towards zero, as Python; what does not fit becomes the nearest that does.
             Self::Double(number) => Ok(number as i64),
-            Self::Text(text) => text.trim().parse().map_err(|_| Fault::parameters(text)),
+            Self::Text(text) => integer(&text).ok_or_else(|| Fault::parameters(text)),
             Self::Nil | Self::Array(_) | Self::Struct(_) => Err(Fault::incorrect_parameters()),
         }
     }
@@ -166,6 +166,16 @@ impl Value {
     }
 }
 
+/// A decimal number; Python's have no bound, and what does not fit becomes the nearest that does.
+pub(super) fn integer(text: &str) -> Option<i64> {
+    match text.trim().parse::<i64>() {
+        Ok(number) => Some(number),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(i64::MAX),
+        Err(error) if *error.kind() == IntErrorKind::NegOverflow => Some(i64::MIN),
+        Err(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +188,7 @@ mod tests {
             (Value::Boolean(true), Some(1)),
             (Value::Double(-2.9), Some(-2)),
             (Value::Double(1e300), Some(i64::MAX)),
+            (Value::Text("99999999999999999999".to_owned()), Some(i64::MAX)),
             (Value::Text("ten".to_owned()), None),
             (Value::Nil, None),
             (Value::Array(Vec::new()), None),
