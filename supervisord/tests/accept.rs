@@ -56,7 +56,7 @@ impl Fixture {
             endpoint(Listener::Tcp(tcp), "inet_http_server"),
         ];
         let (grpc, _reporter) = api::grpc_router(Routes::builder().routes()).unwrap();
-        let http = api::http_router(supervisord::request::Handle::new().0)
+        let http = api::http_router(supervisord::request::Handle::new().0, api::Budget::default())
             .route("/peer", get(|Extension(peer): Extension<Peer>| async move { format!("{peer:?}") }));
         let servers = Servers::start(endpoints, &Routers { grpc, http }).unwrap();
         Self { servers, path, port, _dir: dir }

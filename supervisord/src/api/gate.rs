@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 
-use super::{answers::Answers, auth, origin, socket::Peer, xmlrpc::error_page};
+use super::{answers::Answers, auth, budget, origin, socket::Peer, xmlrpc::error_page};
 use crate::config::Credentials;
 
 /// Where requests go.
@@ -79,8 +79,11 @@ impl PeerGate {
         if is_grpc {
             // No browser speaks this protocol without TLS.
             let turn = self.answers.turn().await;
-            let response = self.gate.routers.grpc.oneshot(request).await;
-            return response.map(|response| response.map(|body| turn.with(body)));
+            let response = match self.gate.routers.grpc.oneshot(request).await {
+                Ok(response) => budget::settle(response).await,
+                Err(never) => match never {},
+            };
+            return Ok(response.map(|body| turn.with(body)));
         }
         match self.sender(&request) {
             Ok(sender) => {

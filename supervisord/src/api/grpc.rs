@@ -11,7 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request as Call, Response, Status};
 
-use super::convert;
+use super::{
+    budget::{Budget, Reserved},
+    convert,
+};
 use crate::{
     config::parse,
     output::tail,
@@ -33,6 +36,7 @@ const LISTINGS_AT_ONCE: usize = 8;
 pub struct Service {
     driver: Handle,
     listings: Arc<Semaphore>,
+    budget: Budget,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -41,9 +45,9 @@ type LastItem<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
-    /// A service that asks this driver.
-    pub fn new(driver: Handle) -> Self {
-        Self { driver, listings: Arc::new(Semaphore::new(LISTINGS_AT_ONCE)) }
+    /// A service that asks this driver and has large answers in this room.
+    pub fn new(driver: Handle, budget: Budget) -> Self {
+        Self { driver, listings: Arc::new(Semaphore::new(LISTINGS_AT_ONCE)), budget }
     }
 
     /// A stream to a client, which ends with UNAVAILABLE when the daemon is replaced in place.
@@ -269,9 +273,19 @@ impl Supervisor for Service {
         let v1::ReadLogRequest { source, offset, length } = call.into_inner();
         let source = convert::log_source(source);
         let path = self.driver.ask_for(|reply| Request::Log(reply, source)).await.map_err(refused)?;
-        let window = tail::read_window(&path, offset, length, READ_LIMIT);
-        let window = window.map_err(|error| convert::unreadable(&path, &error))?;
-        Ok(Response::new(v1::ReadLogReply { data: window.data, offset: window.offset, size: window.size }))
+        let unreadable = |error| convert::unreadable(&path, &error);
+        let mut window = tail::Window::open(&path, offset, length, READ_LIMIT).map_err(unreadable)?;
+        let room = self.budget.room(window.part.left()).await;
+        let mut data = Vec::with_capacity(window.part.left());
+        while let Some(piece) = window.part.next_piece().map_err(unreadable)? {
+            data.extend_from_slice(&piece);
+            tokio::task::yield_now().await;
+        }
+        let mut reply = Response::new(v1::ReadLogReply { data, offset: window.offset, size: window.size });
+        if let Some(room) = room {
+            reply.extensions_mut().insert(Reserved::from(room));
+        }
+        Ok(reply)
     }
 
     async fn follow_log(&self, call: Call<v1::FollowLogRequest>) -> Reply<Self::FollowLogStream> {

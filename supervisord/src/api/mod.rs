@@ -8,6 +8,7 @@
 mod accept;
 mod answers;
 mod auth;
+mod budget;
 pub mod convert;
 mod gate;
 pub mod grpc;
@@ -31,6 +32,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 pub use accept::Servers;
+pub use budget::Budget;
 pub use gate::Routers;
 pub use socket::{Endpoint, Listener, Peer};
 
@@ -57,13 +59,13 @@ pub fn grpc_router(routes: Routes) -> Result<(Router, HealthReporter), tonic_ref
     Ok((routes.prepare().into_axum_router(), reporter))
 }
 
-/// The HTTP/1.1 router: each part adds its own routes, all of which ask `driver`.
-pub fn http_router(driver: Handle) -> Router {
-    let rpc = xmlrpc::Service::new(driver.clone());
+/// The HTTP/1.1 router: each part adds its own routes, all of which ask `driver`. Large answers are in `budget`.
+pub fn http_router(driver: Handle, budget: Budget) -> Router {
+    let rpc = xmlrpc::Service::new(driver.clone(), budget);
     web::router(driver.clone()).fallback(move |request| by_prefix(rpc.clone(), driver.clone(), request))
 }
 
-/// Paths that Supervisor matches by their beginning only; 404 for everything else.
+/// Paths that Supervisor matches by their beginning only; for everything else its refusals.
 async fn by_prefix(rpc: xmlrpc::Service, driver: Handle, request: Request) -> Response {
     let path = percent_decoded(request.uri().path());
     if path.starts_with("/RPC2") {

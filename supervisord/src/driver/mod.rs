@@ -262,10 +262,11 @@ impl Plumbing {
         let system = |what| move |error| DriverError::System { what, error };
         let (handle, requests) = Handle::new();
         let upgrades = Upgrades::default();
-        let service = grpc::Service::new(handle.clone());
+        let budget = api::Budget::default();
+        let service = grpc::Service::new(handle.clone(), budget.clone());
         let service = supervisor_proto::v1::supervisor_server::SupervisorServer::new(service);
         let (grpc, _health) = api::grpc_router(tonic::service::Routes::new(service))?;
-        let routers = Routers { grpc, http: api::http_router(handle.clone()) };
+        let routers = Routers { grpc, http: api::http_router(handle.clone(), budget) };
         let mut launcher = Launcher::new(spawner(start.args.spawn_method), &start.loaded.config)
             .map_err(system("open /dev/null"))?;
         if let Some(limit) = start.open_files {

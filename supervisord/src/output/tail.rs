@@ -103,26 +103,28 @@ pub fn read_range(path: &Path, offset: i64, length: i64) -> Result<Vec<u8>, Read
     Ok(data)
 }
 
-/// A part of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A part of a log, and the place where it stands.
+#[derive(Debug)]
 pub struct Window {
     /// The bytes.
-    pub data: Vec<u8>,
+    pub part: Part,
     /// Offset of the first byte in the file.
     pub offset: i64,
     /// Size of the file.
     pub size: i64,
 }
 
-/// As [`read_range`], but at most the first `limit` bytes of the range, with the place where they stand.
-///
-/// # Errors
-/// [`ReadError`].
-pub fn read_window(path: &Path, offset: i64, length: i64, limit: u64) -> Result<Window, ReadError> {
-    let (file, start, size) = open_at(path, offset, length)?;
-    let wanted = if length == 0 { limit } else { length.unsigned_abs().min(limit) };
-    let data = read(path, &file, start, wanted.min(size - start))?;
-    Ok(Window { data, offset: start.cast_signed(), size: size.cast_signed() })
+impl Window {
+    /// As [`Part::range`], but at most the first `limit` bytes of the range.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn open(path: &Path, offset: i64, length: i64, limit: u64) -> Result<Self, ReadError> {
+        let (file, start, size) = open_at(path, offset, length)?;
+        let wanted = if length == 0 { limit } else { length.unsigned_abs().min(limit) };
+        let part = Part::new(path, file, start, wanted.min(size - start))?;
+        Ok(Self { part, offset: start.cast_signed(), size: size.cast_signed() })
+    }
 }
 
 /// Reads at most `length` bytes at the end of the file, for a client which has seen `offset` bytes of it. A missing file is

@@ -267,6 +267,59 @@ fn who_asks_for_a_large_log_and_reads_nothing_costs_bounded_memory() {
     assert!(answer.body.len() > size, "{} bytes", answer.body.len());
 }
 
+/// A frame of HTTP/2 (source: RFC 9113, 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A connection over which a gRPC method is called so many times at once.
+fn grpc_calls(daemon: &Daemon, path: &str, message: &[u8], number: u32) -> UnixStream {
+    const HEADERS_END: u8 = 4;
+    const STREAM_END: u8 = 1;
+    let headers = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")];
+    let headers = headers.into_iter().chain([("content-type", "application/grpc"), ("te", "trailers")]);
+    let literal = |text: &str| [&[u8::try_from(text.len()).expect("a short text")], text.as_bytes()].concat();
+    let headers: Vec<u8> =
+        headers.flat_map(|(name, value)| [vec![0], literal(name), literal(value)].concat()).collect();
+    let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
+    let body = [&[0], &length[..], message].concat();
+    let mut text = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, b"")].concat();
+    for stream in (1..).step_by(2).take(number as usize) {
+        text.extend(frame(1, HEADERS_END, stream, &headers));
+        text.extend(frame(0, STREAM_END, stream, &body));
+    }
+    let mut connection = connect(daemon);
+    connection.write_all(&text).expect("sent");
+    connection
+}
+
+#[test]
+fn who_asks_for_large_logs_over_grpc_and_reads_nothing_costs_bounded_memory() {
+    let daemon = Daemon::start(PROGRAM);
+    daemon.until_state("x", "RUNNING");
+    std::fs::write(daemon.path("x.log"), vec![b'x'; 8 << 20]).expect("written");
+    let before = resident(&daemon);
+    // ReadLogRequest { source: { process: "x" } }, answered with 4 MiB, eight times on each connection.
+    let message = [0x0a, 3, 0x0a, 1, b'x'];
+    let path = "/supervisor.v1.Supervisor/ReadLog";
+    let mut waiting: Vec<_> = (0..12).map(|_| grpc_calls(&daemon, path, &message, 8)).collect();
+    for stream in &waiting {
+        stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a bound");
+    }
+    let (mut most, mut seen) = (0, vec![0; waiting.len()]);
+    // Until all of them are answered as far as they take it: more than settings and what is said about windows.
+    daemon.until("all of them are answered", || {
+        assert_eq!(http::ask(connect(&daemon), ("POST", "/RPC2"), "", CALL).status, 200);
+        most = most.max(resident(&daemon).saturating_sub(before));
+        for (stream, seen) in waiting.iter_mut().zip(&mut seen) {
+            *seen += stream.read(&mut [0; 64]).unwrap_or(0);
+        }
+        seen.iter().all(|seen| *seen > 200)
+    });
+    assert!(most < 128 << 10, "{most} KiB more for 12 clients that want 8 times 4 MiB each");
+}
+
 #[test]
 fn who_reads_a_log_slowly_costs_no_memory() {
     let daemon = Daemon::start(PROGRAM);

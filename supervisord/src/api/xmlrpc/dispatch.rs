@@ -6,17 +6,19 @@ use axum::body::{Body, Bytes};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    budget::{Budget, Room},
     calls::{self, Call, METHODS, Target},
     decode::MethodCall,
     encode::Writer,
     fault::{Fault, SUCCESS},
     value::Value,
 };
-use crate::supervisor::literally;
-use crate::request::{
-    ConfiguredProcess, Handle, Interfaces, ListQuery, Listing, Operate, ProcessInfo, ProcessResult, Reason,
-    Refusal, Request, Verb,
+use crate::{
+    api::budget::{Budget, Room},
+    request::{
+        ConfiguredProcess, Handle, Interfaces, ListQuery, Listing, Operate, ProcessInfo, ProcessResult,
+        Reason, Refusal, Request, Verb,
+    },
+    supervisor::literally,
 };
 
 /// The version of Supervisor's interface.
@@ -67,8 +69,8 @@ enum Meaning {
 
 impl Dispatcher {
     /// One that asks this driver.
-    pub(super) fn new(driver: Handle) -> Self {
-        Self { driver, budget: Budget::default(), latest: Arc::default() }
+    pub(super) fn new(driver: Handle, budget: Budget) -> Self {
+        Self { driver, budget, latest: Arc::default() }
     }
 
     /// Answers one call.

@@ -1,6 +1,7 @@
 //! Answers as text, in the layout of Python's `xmlrpc` with its line breaks, written in one pass.
 
-use super::{budget::Room, fault::Fault};
+use super::fault::Fault;
+use crate::api::budget::Room;
 
 /// The largest and smallest `<int>` of XML-RPC.
 const INT: std::ops::RangeInclusive<i64> = i32::MIN as i64..=i32::MAX as i64;

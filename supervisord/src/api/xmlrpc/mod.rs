@@ -3,7 +3,6 @@
 //! Owns HTTP here: which requests are read, how much of them and for how long. `decode` reads a call, `calls` knows what
 //! it means, `dispatch` asks the driver, `encode` and `describe` write the answer, `fault` has Supervisor's errors.
 
-mod budget;
 pub mod calls;
 pub mod decode;
 mod describe;
@@ -24,6 +23,7 @@ use dispatch::Dispatcher;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::Semaphore;
 
+use super::budget::Budget;
 use crate::request::Handle;
 
 /// Bytes of a request at most: more than any client sends, as a process's stdin takes less at once.
@@ -46,9 +46,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that asks this driver.
-    pub fn new(driver: Handle) -> Self {
-        Self { dispatcher: Dispatcher::new(driver), large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+    /// A service that asks this driver and has large answers in this room.
+    pub fn new(driver: Handle, budget: Budget) -> Self {
+        Self { dispatcher: Dispatcher::new(driver, budget), large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
     }
 
     /// Answers one request.

@@ -1,5 +1,5 @@
-//! Memory for large answers, over all clients: who asks for a large log and reads nothing must not have it kept here as
-//! often as it asks.
+//! Memory for large answers, over all clients and both protocols: who asks for a large log and reads nothing must not
+//! have it kept here as often as it asks.
 //!
 //! A large answer has room before it is made, and until all of it went to its connection. Who finds no room waits, first
 //! come first served; meanwhile answers of which nothing is taken are given up.
@@ -14,6 +14,8 @@ use std::{
 
 use axum::body::{Body, Bytes};
 use bytes::Buf as _;
+use http::{HeaderMap, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -32,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Room for large answers.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub struct Budget {
     free: Arc<Semaphore>,
     sent: Arc<Mutex<Vec<Weak<Slot>>>>,
 }
@@ -111,6 +113,10 @@ impl Room {
 
     /// The answer, which keeps its room until it is gone.
     pub(super) fn body(self, text: Bytes) -> Body {
+        Body::new(self.pieces(text))
+    }
+
+    fn pieces(self, text: Bytes) -> Pieces {
         let left = text.len();
         let sending = Sending { text, taken: clock::now().mono, _permit: self.permit };
         let slot = Arc::new(Mutex::new(Some(sending)));
@@ -118,7 +124,42 @@ impl Room {
         sent.retain(|slot| slot.strong_count() > 0);
         sent.push(Arc::downgrade(&slot));
         drop(sent);
-        Body::new(Pieces { slot, left })
+        Pieces { slot, left, trailers: None }
+    }
+
+    /// The answer that a router has made of a message for which there is room.
+    async fn carry(self, body: Body) -> Body {
+        match body.collect().await {
+            Ok(whole) => {
+                let trailers = whole.trailers().cloned();
+                // A copy, for what has been written down there takes up to twice its length.
+                let text = Bytes::copy_from_slice(&whole.to_bytes());
+                Body::new(Pieces { trailers, ..self.pieces(text) })
+            }
+            Err(error) => Body::from_stream(tokio_stream::once(Err::<Bytes, _>(error))),
+        }
+    }
+}
+
+/// Room for the answer of a call, on its way through a router that makes the body.
+#[derive(Debug, Clone)]
+pub(super) struct Reserved(Arc<Mutex<Option<Room>>>);
+
+impl From<Room> for Reserved {
+    fn from(room: Room) -> Self {
+        Self(Arc::new(Mutex::new(Some(room))))
+    }
+}
+
+/// An answer that keeps the room which came with it, if any did.
+pub(super) async fn settle(mut response: Response<Body>) -> Response<Body> {
+    let room = response.extensions_mut().remove::<Reserved>().and_then(|reserved| lock(&reserved.0).take());
+    match room {
+        None => response,
+        Some(room) => {
+            let (head, body) = response.into_parts();
+            Response::from_parts(head, room.carry(body).await)
+        }
     }
 }
 
@@ -127,6 +168,8 @@ impl Room {
 struct Pieces {
     slot: Arc<Slot>,
     left: usize,
+    /// What follows it.
+    trailers: Option<HeaderMap>,
 }
 
 impl HttpBody for Pieces {
@@ -138,7 +181,7 @@ impl HttpBody for Pieces {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if self.left == 0 {
-            return Poll::Ready(None);
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let mut slot = lock(&self.slot);
         let Some(sending) = slot.as_mut() else {
@@ -158,7 +201,7 @@ impl HttpBody for Pieces {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == 0 && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -168,7 +211,7 @@ impl HttpBody for Pieces {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
+    use http_body_util::StreamBody;
 
     use super::*;
 
@@ -185,6 +228,36 @@ mod tests {
         let rest = body.collect().await.unwrap().to_bytes();
         assert_eq!([first, rest].concat(), text);
         assert_eq!(budget.free.available_permits(), Room::MOST);
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_a_router_keeps_its_room_and_its_trailers() {
+        let budget = Budget::default();
+        let response = |room: Option<Room>, text: &'static [u8]| {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            let frames = [Frame::data(Bytes::from_static(text)), Frame::trailers(trailers)];
+            let frames =
+                frames.into_iter().filter(|frame| frame.data_ref().is_none_or(|data| !data.is_empty()));
+            let frames: Vec<_> = frames.map(Ok::<_, io::Error>).collect();
+            let mut response = Response::new(Body::new(StreamBody::new(tokio_stream::iter(frames))));
+            if let Some(room) = room {
+                response.extensions_mut().insert(Reserved::from(room));
+            }
+            response
+        };
+        static TEXT: [u8; 2 * PIECE] = [b'x'; 2 * PIECE];
+        for (text, is_roomy) in [(&TEXT[..], true), (&TEXT[..], false), (b"", true)] {
+            let room = if is_roomy { budget.room(Room::MOST).await } else { None };
+            let mut body = settle(response(room, text)).await.into_body();
+            if is_roomy && !text.is_empty() {
+                assert_eq!(budget.free.available_permits(), 0);
+                assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), PIECE);
+            }
+            let rest = body.collect().await.unwrap();
+            assert_eq!(rest.trailers().unwrap()["grpc-status"], "0");
+            assert_eq!(budget.free.available_permits(), Room::MOST);
+        }
     }
 
     #[tokio::test]
