@@ -294,15 +294,19 @@ async fn serve(
     let requests = Arc::clone(&gate.requests);
     let refused = Arc::clone(&gate.refused);
     let has_asked = || requests.load(Ordering::Relaxed) > 0;
+    let waiting = gate.answers.waiting();
     let service = TowerToHyperService::new(tower::service_fn(move |request| gate.clone().answer(request)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
+    // Who has sent its request may close that side (`nc`, `socat`) and is answered all the same; header names are written
+    // as Supervisor writes them, for scripts that look for `Content-Length`.
+    let mut http1 = builder.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(IDLE).half_close(true).title_case_headers(true);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new());
     http2.max_concurrent_streams(STREAMS).max_send_buf_size(STREAM_BUFFER);
     http2.max_header_list_size(HEADERS).max_pending_accept_reset_streams(TAKEN_BACK);
     let stall = Stall::new();
-    let stream = Watched::new(stream, stall.clone(), IDLE);
+    let stream = Watched::new(stream, stall.clone(), waiting, IDLE);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut patience = pin!(tokio::time::sleep(patience));
     let mut wanted = pin!(held.places.wanted(&requests));
@@ -343,7 +347,8 @@ async fn serve(
                 connection.as_mut().graceful_shutdown();
             }
             () = look.as_mut(), if is_wanted => {
-                if stall.lasts(STUCK) {
+                // Who says no more has most likely gone.
+                if stall.lasts(STUCK) || stall.has_ended() {
                     return;
                 }
                 look.set(tokio::time::sleep(STUCK));

@@ -11,31 +11,48 @@ use axum::body::{Body, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::stall::Waiting;
+
 /// Answers that are made or on their way at once, over one connection. Streams that wait for something to happen do not
 /// count.
 const AT_ONCE: usize = 8;
 
 /// Counts the answers of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Answers(Arc<Semaphore>);
+pub(super) struct Answers {
+    turns: Arc<Semaphore>,
+    waiting: Waiting,
+}
 
 impl Default for Answers {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), waiting: Waiting::default() }
     }
 }
 
 impl Answers {
     /// A turn to make an answer. Cancel-safe.
     pub(super) async fn turn(&self) -> Turn {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
-        Turn(Arc::new(turn.expect("this semaphore is never closed")))
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        self.waiting.set(false);
+        Turn {
+            _permit: Arc::new(turn.expect("this semaphore is never closed")),
+            waiting: self.waiting.clone(),
+        }
+    }
+
+    /// Whether what is being answered waits for something to happen.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.waiting.clone()
     }
 }
 
 /// Given back when the last byte of the answer is gone.
 #[derive(Debug, Clone)]
-pub(super) struct Turn(#[allow(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub(super) struct Turn {
+    _permit: Arc<OwnedSemaphorePermit>,
+    waiting: Waiting,
+}
 
 impl Turn {
     /// The body of the answer.
@@ -62,7 +79,9 @@ impl HttpBody for Answer {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         if frame.is_pending() {
             // All that there was has gone to the connection: from here on this is a stream.
-            self.turn = None;
+            if let Some(turn) = self.turn.take() {
+                turn.waiting.set(true);
+            }
         }
         let turn = &self.turn;
         frame.map(|frame| {
@@ -110,13 +129,13 @@ mod tests {
         let mut body = answers.turn().await.with(Body::from("abc"));
         let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
         drop(body);
-        assert_eq!(answers.0.available_permits(), AT_ONCE - 1);
+        assert_eq!(answers.turns.available_permits(), AT_ONCE - 1);
         let rest = data.slice(1..);
         drop(data);
-        assert_eq!(answers.0.available_permits(), AT_ONCE - 1);
+        assert_eq!(answers.turns.available_permits(), AT_ONCE - 1);
         assert_eq!(rest, "bc");
         drop(rest);
-        assert_eq!(answers.0.available_permits(), AT_ONCE);
+        assert_eq!(answers.turns.available_permits(), AT_ONCE);
     }
 
     #[tokio::test]
@@ -127,10 +146,10 @@ mod tests {
         let mut body = answers.turn().await.with(Body::new(stream));
         sender.send(Ok(Frame::data(Bytes::from_static(b"a")))).await.unwrap();
         let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!((&data[..], answers.0.available_permits()), (&b"a"[..], AT_ONCE - 1));
+        assert_eq!((&data[..], answers.turns.available_permits()), (&b"a"[..], AT_ONCE - 1));
         assert!(frame_of(&mut body).is_none(), "nothing is there");
         drop(data);
-        assert_eq!(answers.0.available_permits(), AT_ONCE);
+        assert_eq!(answers.turns.available_permits(), AT_ONCE);
     }
 
     /// A frame, if there is one.

@@ -11,7 +11,12 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 
-use super::{answers::Answers, auth, budget, origin, socket::Peer, xmlrpc::error_page};
+use super::{
+    answers::Answers,
+    auth, budget, origin,
+    socket::Peer,
+    xmlrpc::{SERVER, error_page},
+};
 use crate::config::Credentials;
 
 /// Where requests go.
@@ -53,7 +58,7 @@ pub(super) struct PeerGate {
     pub(super) requests: Arc<AtomicU64>,
     /// One was not, and the connection is to end; over HTTP/1.1 the response says so itself.
     pub(super) refused: Arc<Notify>,
-    answers: Answers,
+    pub(super) answers: Answers,
 }
 
 impl PeerGate {
@@ -91,7 +96,7 @@ impl PeerGate {
                 // Over HTTP/1.1 there is one at a time.
                 let turn = self.answers.turn().await;
                 let response = self.gate.routers.http.oneshot(request).await;
-                response.map(|response| inert(response).map(|body| turn.with(body)))
+                response.map(|response| named(inert(response)).map(|body| turn.with(body)))
             }
             Err(foreign) => Ok(inert(forbidden(foreign))),
         }
@@ -158,6 +163,12 @@ fn inert(mut response: Response<Body>) -> Response<Body> {
             response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
         }
     }
+    response
+}
+
+/// Every answer names the server as Supervisor's does.
+fn named(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().entry(header::SERVER).or_insert(SERVER);
     response
 }
 

@@ -7,7 +7,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::xmlrpc::{SERVER, error_page};
 use crate::{
@@ -27,7 +27,7 @@ pub(super) async fn answer(driver: &Handle, method: &Method, path: &str) -> Resp
     let Some(source) = source(path) else { return error_page(StatusCode::NOT_FOUND) };
     match open(driver, source.clone()).await {
         Ok((follower, modified)) => {
-            let mut response = Response::new(stream(follower, driver.parting()));
+            let mut response = Response::new(stream(follower, driver.parting()).await);
             let headers = response.headers_mut();
             headers.insert(header::SERVER, SERVER);
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=utf-8"));
@@ -77,8 +77,14 @@ fn modified(path: &Path) -> Option<HeaderValue> {
 }
 
 /// What comes from the log. Read only as fast as the client takes it.
-fn stream(mut follower: Follower, parting: impl Future<Output = ()> + Send + 'static) -> Body {
+async fn stream(mut follower: Follower, parting: impl Future<Output = ()> + Send + 'static) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
+    // What is there at once is for everybody; one that says no more when there is nothing is taken to have left.
+    let first = tokio::select! {
+        biased;
+        next = follower.next() => next.transpose(),
+        () = std::future::ready(()) => None,
+    };
     // Ends when the client is gone, or the log, or when the daemon is replaced in place: each step waits for all of them.
     tokio::spawn(async move {
         let mut parting = std::pin::pin!(parting);
@@ -95,7 +101,7 @@ fn stream(mut follower: Follower, parting: impl Future<Output = ()> + Send + 'st
             }
         }
     });
-    Body::from_stream(ReceiverStream::new(receiver))
+    Body::from_stream(tokio_stream::iter(first).chain(ReceiverStream::new(receiver)))
 }
 
 #[cfg(test)]

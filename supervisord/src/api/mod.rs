@@ -22,11 +22,7 @@ pub mod xmlrpc;
 
 use std::borrow::Cow;
 
-use axum::{
-    Router,
-    extract::Request,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Router, extract::Request, response::Response};
 use http::StatusCode;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -73,7 +69,8 @@ async fn by_prefix(rpc: xmlrpc::Service, driver: Handle, request: Request) -> Re
     } else if path.starts_with("/logtail") || path.starts_with("/mainlogtail") {
         logtail::answer(&driver, request.method(), &path).await
     } else {
-        (StatusCode::NOT_FOUND, "no such page\n").into_response()
+        let is_read = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
+        xmlrpc::error_page(if is_read { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST })
     }
 }
 

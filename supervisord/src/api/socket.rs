@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     os::{fd::AsFd, unix::net::UnixListener as StdUnixListener},
+    task::{Context, Poll},
 };
 
 use tokio::{
@@ -12,6 +13,7 @@ use tokio::{
 };
 use tracing::trace;
 
+use super::stall::Ending;
 use crate::config::{Credentials, Listen, ServerConfig};
 
 /// A bound, listening socket.
@@ -131,5 +133,11 @@ impl Socket {
 pub(super) type Stream = Box<dyn Connection>;
 
 /// What both kinds of connection can do.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
+pub(super) trait Connection: AsyncRead + AsyncWrite + Ending + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Ending + Unpin + Send> Connection for T {}
+
+impl Ending for Stream {
+    fn poll_end(&self, context: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_end(context)
+    }
+}

@@ -97,7 +97,7 @@ fn what_could_be_read_in_two_ways_is_refused_or_ends_the_connection() {
         ),
         (
             format!("POST /nosuch HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len()),
-            &["404", "200"],
+            &["400", "200"],
         ),
         (
             format!("DELETE /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len()),
@@ -129,9 +129,9 @@ fn what_is_unusual_and_right_is_answered() {
             &["200", "200"],
         ),
         (format!("POST /RPC2 HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{CALL}"), &["200", "200"]),
-        ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["404", "200"]),
+        ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
         ("OPTIONS /RPC2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
-        ("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["404", "200"]),
+        ("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
         ("TRACE / HTTP/1.1\r\nHost: x\r\nCookie: secret\r\n\r\n".to_owned(), &["405", "200"]),
         ("HEAD /RPC2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
         ("HEAD /logtail/x HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), &["400", "200"]),
@@ -172,6 +172,37 @@ fn headers_are_bounded() {
     let answered = exchange(&daemon, request.as_bytes());
     assert!(matches!(statuses(&answered)[..], [] | ["431"]), "{answered}");
     assert_eq!(get(&daemon, "/ok.html").status, 200);
+}
+
+#[test]
+fn a_refusal_reaches_who_sends_more_than_is_read() {
+    let port = http::free_port();
+    let daemon = Daemon::start(&format!(
+        "{PROGRAM}[inet_http_server]\nport=127.0.0.1:{port}\nusername=u\npassword=p\n"
+    ));
+    let large = "x".repeat(6 << 20);
+    for _ in 0..5 {
+        let answer =
+            http::ask(http::connect_port(port).expect("a connection"), ("POST", "/RPC2"), "", &large);
+        assert_eq!(answer.status, 401, "{}", answer.head);
+        let answer = http::ask(connect(&daemon), ("POST", "/RPC2"), "", &large);
+        assert_eq!(answer.status, 413, "{}", answer.head);
+        let answer = http::ask(connect(&daemon), ("POST", "/nosuch"), "", &large);
+        assert_eq!(answer.status, 400, "{}", answer.head);
+    }
+}
+
+#[test]
+fn headers_are_written_as_by_supervisor() {
+    let daemon = Daemon::start(PROGRAM);
+    for (method, path, body) in
+        [("POST", "/RPC2", CALL), ("GET", "/RPC2", ""), ("GET", "/nosuch", ""), ("GET", "/", "")]
+    {
+        let head = http::ask(connect(&daemon), (method, path), "", body).head;
+        for name in ["Server: Medusa/1.12", "Content-Length: ", "Content-Type: text/", "Date: "] {
+            assert!(head.contains(&format!("\r\n{name}")), "{method} {path}: {head}");
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Read, Write},
+    net::Shutdown,
     os::unix::net::UnixStream,
     thread,
 };
@@ -134,6 +135,39 @@ fn a_start_that_waits_blocks_no_other_client() {
     kill(daemon.process_pid("slow"), Signal::SIGKILL);
     let (_, body) = read_answer(&mut waiting).expect("an answer");
     assert!(body.contains("<name>faultCode</name>"), "{body}");
+}
+
+/// `nc -N` and `socat` do so.
+#[test]
+fn who_closes_its_side_after_the_request_is_answered_and_a_log_is_followed_no_further() {
+    let daemon = Daemon::start(&format!(
+        "{PROGRAM}stdout_logfile=$DIR/x.log\n[program:slow]\ncommand=$ACTOR sleep\nstartsecs=1\nautostart=false\n"
+    ));
+    daemon.until_state("x", "RUNNING");
+    std::fs::write(daemon.path("x.log"), "a line\n").expect("written");
+    let page = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
+    let log = "GET /logtail/x HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
+    let start = call("supervisor.startProcess", "<param><value><string>slow</string></value></param>");
+    for (request, expected) in [
+        (call("supervisor.getState", ""), "RUNNING"),
+        (call("supervisor.getAllProcessInfo", ""), "RUNNING"),
+        (call("system.multicall", "<param><value><array><data/></array></value></param>"), "<data>"),
+        (start, "<boolean>1</boolean>"),
+        (page, "</html>"),
+        (log, "a line"),
+    ] {
+        for _ in 0..5 {
+            let mut stream = connect(&daemon);
+            stream.write_all(request.as_bytes()).expect("sent");
+            stream.shutdown(Shutdown::Write).expect("closed on this side");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer and its end");
+            assert!(answer.contains(expected), "{request}\n{answer}");
+            if request.contains("startProcess") {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
