@@ -359,6 +359,10 @@ impl Log {
     /// Removes the file and starts an empty one, also while nothing writes to it.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         let was_open = self.target.is_some();
+        if !was_open && self.path().is_some_and(|path| !path.exists()) {
+            // Of a program that has never written: it stays without a log.
+            return Ok(());
+        }
         self.open().map_err(|error| error.source)?;
         let result = self.file_mut().map_or(Ok(()), RotatingFile::clear);
         if !was_open {

@@ -566,10 +566,16 @@ fn clear_empties_the_log_of_a_running_and_of_a_stopped_program() {
 command=$ACTOR print=first gate=$DIR/gate print=second sleep
 startsecs=0
 stdout_logfile=$DIR/x.log
+[program:never]
+command=$ACTOR sleep
+autostart=false
+stdout_logfile=$DIR/never.log
 ",
     );
     daemon.until_file("x.log", "first\n");
     daemon.ctl("clear x").is("x: cleared\n");
+    daemon.ctl("clear never").is("never: cleared\n");
+    assert!(!daemon.path("never.log").exists(), "as in Supervisor, there is none before it is started");
     assert_eq!(daemon.read("x.log"), "");
     daemon.open_gate();
     daemon.until("what follows", || daemon.read("x.log") == "second\n");
