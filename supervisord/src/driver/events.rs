@@ -103,6 +103,8 @@ impl Driver {
     /// A client streams events of these types.
     pub(super) fn stream_events(&mut self, wanted: Vec<EventType>) -> Subscription {
         let (subscriber, subscription) = subscribe(wanted);
+        // Those that left while nothing happened would gather.
+        self.events.subscribers.retain(Subscriber::is_open);
         self.events.subscribers.push(subscriber);
         subscription
     }

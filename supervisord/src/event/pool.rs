@@ -113,7 +113,7 @@ struct Member {
     listener: Listener,
     /// What it has and owes a result for.
     current: Option<Queued>,
-    /// What it had when it ended, until the event of its end is raised.
+    /// What it had when it ended or did not process it, until its new state is told.
     left: Option<Queued>,
     /// What was taken back from it when it violated the protocol.
     owed: Option<u64>,
@@ -138,6 +138,15 @@ impl Member {
             counted: None,
             violation: None,
             violations: 0,
+        }
+    }
+
+    /// Takes its event from a listener that enters UNKNOWN.
+    fn take_back(&mut self) {
+        if let Some(mut current) = self.current.take() {
+            self.owed = Some(current.serial);
+            current.violations += 1;
+            self.left = Some(current);
         }
     }
 }
@@ -447,46 +456,42 @@ impl Pool {
         let member = &mut self.members[at];
         match heard {
             Heard::Processed => member.current = None,
-            Heard::Rejected => {
-                let current = member.current.take();
-                self.put_back(current, news);
-            }
+            Heard::Rejected => member.left = member.current.take(),
             Heard::Violation(violation) => {
                 member.violation = Some(violation);
                 member.violations += 1;
-                self.take_back(at, news);
+                member.take_back();
             }
             Heard::Failed => {
                 member.violations += 1;
-                self.take_back(at, news);
+                member.take_back();
             }
             Heard::LateResult(is_ok) => {
                 if let Some(serial) = member.owed.take().filter(|_| is_ok) {
                     self.forget(serial);
                 }
             }
-            Heard::Changed { to: ListenerState::Ready, .. } => {
-                // It was in UNKNOWN, and has never given a result that can be used: when that happens again with the same
-                // event it would do so for ever.
-                if let Some(serial) = member.owed.take()
-                    && self.queue.iter().any(|queued| queued.serial == serial && queued.violations > 1)
-                {
-                    self.forget(serial);
-                    self.dropped += 1;
-                    news.push_back(News::Unanswered { pool: self.name.clone(), serial });
+            Heard::Changed { to, .. } => {
+                let left = member.left.take();
+                self.put_back(left, news);
+                if to == ListenerState::Ready {
+                    self.give_up_unanswered(at, news);
                 }
             }
-            Heard::Changed { .. } | Heard::BadResultLine(_) | Heard::Printed(_) => {}
+            Heard::BadResultLine(_) | Heard::Printed(_) => {}
         }
     }
 
-    /// Takes its event from a listener that is in UNKNOWN now.
-    fn take_back(&mut self, at: usize, news: &mut VecDeque<News>) {
-        let member = &mut self.members[at];
-        let Some(mut current) = member.current.take() else { return };
-        member.owed = Some(current.serial);
-        current.violations += 1;
-        self.put_back(Some(current), news);
+    /// A listener is READY that was in UNKNOWN, and has never given a result that can be used: when that happens again
+    /// with the same event it would do so for ever.
+    fn give_up_unanswered(&mut self, at: usize, news: &mut VecDeque<News>) {
+        if let Some(serial) = self.members[at].owed.take()
+            && self.queue.iter().any(|queued| queued.serial == serial && queued.violations > 1)
+        {
+            self.forget(serial);
+            self.dropped += 1;
+            news.push_back(News::Unanswered { pool: self.name.clone(), serial });
+        }
     }
 
     fn put_back(&mut self, event: Option<Queued>, news: &mut VecDeque<News>) {

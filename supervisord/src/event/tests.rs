@@ -352,6 +352,32 @@ fn an_event_comes_back_when_its_listener_ends_or_cannot_be_written_to() {
 }
 
 #[test]
+fn news_come_in_supervisors_order() {
+    for (words, expected) in [
+        ("RESULT 4\nFAIL", &["Rejected", "to Acknowledged", "rebuffered"] as &[_]),
+        ("RESULT x\n", &["BadResultLine", "Violation", "to Unknown", "rebuffered"]),
+    ] {
+        let mut sim = Sim::new(Buffering::Events(10), 1);
+        sim.tick(5);
+        sim.says(0, "READY\n");
+        sim.deliveries();
+        while sim.pools.poll_news().is_some() {}
+        sim.says(0, words);
+        let word = |news: News| match news {
+            News::Heard(_, Heard::Changed { to, .. }) => format!("to {to:?}"),
+            News::Heard(_, heard) => {
+                let text = format!("{heard:?}");
+                text.split(['(', ' ']).next().unwrap_or_default().to_owned()
+            }
+            News::Rebuffered { .. } => "rebuffered".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let found: Vec<String> = std::iter::from_fn(|| sim.pools.poll_news()).map(word).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
 fn in_a_full_buffer_others_make_room_for_what_a_dead_listener_had() {
     let mut sim = Sim::new(Buffering::Events(3), 1);
     sim.tick(5);
