@@ -489,7 +489,6 @@ impl Pool {
             && self.queue.iter().any(|queued| queued.serial == serial && queued.violations > 1)
         {
             self.forget(serial);
-            self.dropped += 1;
             news.push_back(News::Unanswered { pool: self.name.clone(), serial });
         }
     }

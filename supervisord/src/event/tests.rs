@@ -425,6 +425,8 @@ fn t58_a_listener_that_never_gives_results_does_not_get_one_event_for_ever() {
     sim.says(0, "READY\n");
     assert_eq!(sim.news(), ["back 0 0/10", "unanswered 0"]);
     assert!(sim.deliveries().is_empty());
+    let advice = sim.pools.advice(sim.listeners[0]);
+    assert!(advice.iter().all(|line| !line.contains("buffer")), "the buffer was never full: {advice:?}");
 }
 
 #[test]
