@@ -1,10 +1,10 @@
 //! What counts the length of an event: who reads the stdin of a listener, told by the program that it executes.
 
-use std::fs;
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use nix::unistd::Pid;
 
-use super::family::{all_processes, stat_of};
+use super::family::{all_processes, read_small, stat_of};
 
 /// Whether a listener, or another process of its group (it may be a script around the one that reads), is run by an
 /// interpreter in which text is read by characters.
@@ -14,8 +14,18 @@ pub fn reads_characters(leader: Pid) -> bool {
 }
 
 fn executes_text_reader(pid: Pid) -> bool {
-    let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+    let Some(program) = program_of(pid) else { return false };
     program.file_name().and_then(|name| name.to_str()).is_some_and(is_text_reader)
+}
+
+/// What a process executes, or where we may not look, what it was called with. As root we may not look at other users'
+/// processes where `CAP_SYS_PTRACE` is missing, as in most containers; command lines are for everybody.
+fn program_of(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok().or_else(|| {
+        let line = read_small(format!("/proc/{pid}/cmdline")).ok()?;
+        let first = line.split(|byte| *byte == 0).next()?;
+        Some(PathBuf::from(OsStr::from_bytes(first)))
+    })
 }
 
 /// Whether programs in this interpreter usually read text by characters, of which `len` then means so many. Those of

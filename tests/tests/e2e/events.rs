@@ -488,6 +488,34 @@ startsecs=0
 }
 
 #[test]
+fn the_length_of_an_event_is_right_though_the_daemon_may_not_look_at_the_listener() {
+    if !supervisor_tests::is_root("the_length_of_an_event") {
+        return;
+    }
+    let mut daemon = Daemon::prepare(
+        "[eventlistener:python]
+command=$DIR/python3 $DIR/characters $DIR/python.out
+environment=LC_ALL=C.UTF-8
+user=nobody
+events=PROCESS_LOG
+startsecs=0
+[program:speaker]
+command=bash -c 'cat $DIR/text; sleep 1000'
+stdout_events_enabled=true
+startsecs=0
+",
+    );
+    std::fs::write(daemon.path("characters"), reader("read -r -N ${line##*len:} payload")).expect("a script");
+    std::fs::copy("/bin/bash", daemon.path("python3")).expect("a copy of bash");
+    std::fs::write(daemon.path("python.out"), "").expect("a file");
+    supervisor_tests::set_mode(&daemon.path("python.out"), 0o666);
+    std::fs::write(daemon.path("text"), "Øresund ☃ naïve\n").expect("a text");
+    // As in a container.
+    daemon.launch_in(&["setpriv", "--bounding-set=-sys_ptrace"]);
+    daemon.until_file("python.out", "Øresund ☃ naïve\n");
+}
+
+#[test]
 fn messages_of_capture_mode_are_events_and_not_in_the_log() {
     let daemon = Daemon::start(&format!(
         "{}[program:a]
