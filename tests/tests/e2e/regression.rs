@@ -45,7 +45,7 @@ fn an_update_that_a_shutdown_cuts_short_says_so() {
     daemon.until_state("deaf", "STOPPING");
     assert!(daemon.terminate().success());
     let status = update.wait();
-    assert_eq!((status, update.text().as_str()), (1, "deaf: stopped\ndeaf: has problems; not removing\n"));
+    assert_eq!((status, update.text().as_str()), (1, "deaf: stopped\nERROR: already shutting down\n"));
 }
 
 #[test]
