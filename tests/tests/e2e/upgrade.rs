@@ -54,7 +54,7 @@ stdout_logfile=$DIR/slow.log
 [program:deaf]
 command=$ACTOR ignore=TERM record=$DIR/deaf sleep
 startsecs=0
-stopwaitsecs=10
+stopwaitsecs=4
 [program:dies]
 command=$ACTOR wait-line exit=7
 startsecs=0
@@ -80,14 +80,14 @@ autorestart=false
     let now = names.map(|name| daemon.process_pid(name));
     let state = daemon.state("deaf");
     // On a machine on which they take longer, its time may be over.
-    let is_due = supervisor_tests::monotonic() - asked > Duration::from_secs(9);
+    let is_due = supervisor_tests::monotonic() - asked > Duration::from_secs(3);
     assert!(state == "STOPPING" || is_due && state == "STOPPED", "{state}");
     let as_before =
         pids.iter().zip(now).all(|(then, now)| *then == now || is_due && now == 0 && *then == pids[4]);
     assert!(as_before, "nothing was restarted: {pids:?}, {now:?}");
     assert_eq!(stop.wait(), 0);
     let waited = supervisor_tests::monotonic() - asked;
-    assert!(waited > Duration::from_secs(9), "killed too early: {waited:?}");
+    assert!(waited > Duration::from_secs(3), "killed too early: {waited:?}");
     assert_eq!(stop.text(), "deaf: stopped\n");
     daemon.until_log("killing 'deaf'");
     // An exit status is still known: it is the same parent.
