@@ -429,7 +429,9 @@ class Checks:
         until("it not to follow", lambda: not browser.run("return toEnd.checked"))
         browser.run("wrap.click(); add('x'.repeat(5000))")
         assert browser.run("return log.scrollWidth > 5000"), "what is wider than the page cannot be reached"
-        browser.run("wrap.click(); toEnd.click()")
+        browser.go(f"{self.daemon.url}tail.html?processname=api")
+        until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
+        until("the log", lambda: browser.run(text) > 50)
         assert browser.run(PALE) == [], browser.run(PALE)
         browser.size(360, 740, phone=True)
         assert browser.run(WIDE) <= 0, "the log is wider than a phone"
@@ -635,6 +637,12 @@ class Checks:
     def the_end_of_the_daemon_is_noticed(self):
         self.daemon.end()
         until("the banner", lambda: self.browser.run("return !document.getElementById('lost').hidden"))
+        # What is not known does not go on.
+        self.browser.run("for (const time of list.getElementsByTagName('time')) up.set(time, 0); tick()")
+        before = self.browser.run(WHAT, "worker:worker_00")
+        self.browser.run("up.set(rows.get('worker:worker_00').querySelector('time'), -1e9); tick()")
+        assert self.browser.run(WHAT, "worker:worker_00") == before, "an uptime is counted without a daemon"
+        self.browser.shot(f"{self.shots}/lost.png")
 
 
 def many(browser, binary, directory):

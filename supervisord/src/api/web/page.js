@@ -37,7 +37,8 @@ function clock(total) {
 }
 
 function tick() {
-  if (document.hidden) return;
+  // Whether it is still up is not known while nothing comes.
+  if (document.hidden || !lost.hidden) return;
   const now = performance.now();
   for (const time of list.getElementsByTagName("time")) {
     const text = clock(Math.max(0, Math.floor((now - up.get(time)) / 1000)));
