@@ -103,6 +103,23 @@ async fn clients_that_take_nothing_of_their_answers_leave_when_another_comes() {
 }
 
 #[tokio::test]
+async fn who_says_no_more_while_it_waits_leaves_when_another_client_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.sock");
+    let (_servers, _) = two_places(&path);
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        waiting.push(stream);
+    }
+    let mut third = UnixStream::connect(&path).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(60), ask(&mut third)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
 async fn a_connection_whose_answer_is_awaited_does_not_leave() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.sock");
