@@ -241,7 +241,7 @@ impl Output {
     /// Nothing is withheld from the log of a process that has ended.
     fn finish_capture(&mut self, key: Key, now: Moment) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some(tap) = stream.tap.as_mut().filter(|tap| tap.divides()) else { return };
+        let Some(tap) = &mut stream.tap else { return };
         let rest = tap.finish();
         let (log_key, pieces) = (stream.log, tap.take());
         self.pieces.extend(pieces.into_iter().map(|piece| (StreamId(key), piece)));
@@ -443,6 +443,9 @@ impl Output {
         };
         let moved = log.take(&stream.pipe, limit, tools);
         if let Some(tap) = &mut stream.tap {
+            if matches!(moved, Moved::End) {
+                tap.end_text();
+            }
             self.pieces.extend(tap.take().into_iter().map(|piece| (StreamId(key), piece)));
         }
         let count = if let Moved::Bytes(count) = moved { Some(count) } else { None };

@@ -30,6 +30,9 @@ pub(super) struct Stream {
 pub struct Held {
     #[serde(default)]
     capture: Option<Capture>,
+    /// The beginning of a character for an event.
+    #[serde(default)]
+    tail: Vec<u8>,
     #[serde(default)]
     stripper: Stripper,
     #[serde(default)]
@@ -39,13 +42,15 @@ pub struct Held {
 impl Stream {
     pub(super) fn held(&self) -> Held {
         let (stripper, lines) = self.filter.held();
-        Held { capture: self.tap.as_ref().and_then(Tap::capture).cloned(), stripper, lines }
+        let tap = self.tap.as_ref();
+        let tail = tap.map(|tap| tap.tail().to_vec()).unwrap_or_default();
+        Held { capture: tap.and_then(Tap::capture).cloned(), tail, stripper, lines }
     }
 
     pub(super) fn resume(&mut self, held: Held) {
         self.filter.resume((held.stripper, held.lines));
-        if let (Some(tap), Some(capture)) = (&mut self.tap, held.capture) {
-            tap.resume(capture);
+        if let Some(tap) = &mut self.tap {
+            tap.resume(held.capture, held.tail);
         }
     }
 }

@@ -516,6 +516,28 @@ startsecs=0
 }
 
 #[test]
+fn no_event_ends_within_a_character_however_much_is_written_at_once() {
+    let mut daemon = Daemon::prepare(&format!(
+        "{}buffer_size=10000
+[program:speaker]
+command=bash -c 'cat $DIR/text; sleep 1000'
+stdout_events_enabled=true
+startsecs=0
+",
+        recorder("PROCESS_LOG")
+    ));
+    let text = format!("{}\n", "\u{e9}\u{2603}x\u{1f600}".repeat(11)).repeat(5000);
+    std::fs::write(daemon.path("text"), &text).expect("a text");
+    daemon.launch(&[]);
+    let printed = || {
+        let payloads = recorded(&daemon).into_iter().map(|(_, payload)| payload);
+        payloads.map(|payload| payload.split_once('\n').expect("a head").1.to_owned()).collect::<String>()
+    };
+    daemon.until("all of it", || printed().len() >= text.len());
+    assert!(printed() == text, "not the same text");
+}
+
+#[test]
 fn messages_of_capture_mode_are_events_and_not_in_the_log() {
     let daemon = Daemon::start(&format!(
         "{}[program:a]
