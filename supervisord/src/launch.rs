@@ -13,7 +13,6 @@ use crate::{
     },
     daemonize::{self, Readiness, Role, USAGE_STATUS, Verdict},
     handover::{self, Handover, Origin},
-    log::Backlog,
     notify::ServiceManager,
     startup::{self, ReadySignal, Start, StartError},
 };
@@ -231,7 +230,7 @@ where
     F: AsyncFnOnce(Start) -> ExitCode,
 {
     let argv0 = args.argv0.clone();
-    let backlog = Backlog::of(&loaded);
+    let backlog = startup::remarks(&loaded);
     let Launch { mut ready, origin, mut predecessor } = launch;
     // The runtime starts no thread. It comes first, because a failed start must be told from one place.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -25,7 +25,7 @@ use tracing_subscriber::{Layer, Registry, layer::Context, layer::SubscriberExt};
 
 use crate::{
     clock,
-    config::{DaemonConfig, DaemonLog, LogLevel, load::Loaded},
+    config::{DaemonConfig, DaemonLog, LogLevel},
 };
 use outlet::Outlet;
 
@@ -73,18 +73,6 @@ impl Backlog {
     /// Keeps an INFO message.
     pub fn info(&mut self, message: impl Into<String>) {
         self.infos.push(message.into());
-    }
-
-    /// What is to be said about a configuration that was read.
-    pub fn of(loaded: &Loaded) -> Self {
-        let mut backlog = Self::default();
-        for warning in &loaded.warnings {
-            backlog.warn(warning.supervisor.clone().unwrap_or_else(|| warning.to_string()));
-        }
-        for file in &loaded.included {
-            backlog.info(format!("Included extra file \"{}\" during parsing", file.display()));
-        }
-        backlog
     }
 
     /// Logs all of them, in Supervisor's order: CRIT, WARN, INFO.
@@ -164,7 +152,7 @@ impl Drop for Gathering {
     fn drop(&mut self) {
         let mut outlets = self.0.outlets();
         outlets.gatherings -= 1;
-        if outlets.gatherings == 0 && outlets.has_gathered() {
+        if outlets.gatherings == 0 && outlets.gathered() > 0 {
             outlets.flush();
             drop(outlets);
             self.0.announce();
@@ -319,7 +307,7 @@ impl<S: Subscriber> Layer<S> for ActivityLog {
         let level = level_of(event.metadata());
         let mut outlets = self.outlets();
         outlets.add(clock::now().unix, level, event);
-        if outlets.gatherings > 0 && level > LogLevel::Error && outlets.main.pending() < GATHERED {
+        if outlets.gatherings > 0 && level > LogLevel::Error && outlets.gathered() < GATHERED {
             return;
         }
         outlets.flush();
@@ -381,8 +369,9 @@ impl Outlets {
         }
     }
 
-    fn has_gathered(&self) -> bool {
-        self.main.pending() > 0 || self.echo.as_ref().is_some_and(|echo| echo.pending() > 0)
+    /// Bytes that are not written yet, where there are most of them.
+    fn gathered(&self) -> usize {
+        self.main.pending().max(self.echo.as_ref().map_or(0, Outlet::pending))
     }
 }
 

@@ -403,6 +403,18 @@ fn become_user(config: &DaemonConfig, backlog: &mut Backlog) -> Result<(), UserE
     Ok(())
 }
 
+/// What is to be said about a configuration that was read.
+pub fn remarks(loaded: &Loaded) -> Backlog {
+    let mut backlog = Backlog::default();
+    for warning in &loaded.warnings {
+        backlog.warn(warning.supervisor.clone().unwrap_or_else(|| warning.to_string()));
+    }
+    for file in &loaded.included {
+        backlog.info(format!("Included extra file \"{}\" during parsing", file.display()));
+    }
+    backlog
+}
+
 /// Says as whom the daemon runs.
 pub fn note_user(config: &DaemonConfig, backlog: &mut Backlog) {
     match &config.user {

@@ -311,7 +311,7 @@ async fn serve(
     let mut patience = pin!(tokio::time::sleep(patience));
     let mut wanted = pin!(held.places.wanted(&requests));
     let mut look = pin!(tokio::time::sleep(STUCK));
-    let (mut waiting, mut leaving, mut is_wanted) = (true, false, false);
+    let (mut is_patient, mut leaving, mut is_wanted) = (true, false, false);
     loop {
         tokio::select! {
             biased;
@@ -322,11 +322,11 @@ async fn serve(
                 }
                 return;
             }
-            () = patience.as_mut(), if waiting => {
+            () = patience.as_mut(), if is_patient => {
                 if !has_asked() {
                     return;
                 }
-                waiting = false;
+                is_patient = false;
                 if leaving {
                     connection.as_mut().graceful_shutdown();
                 }
@@ -337,7 +337,7 @@ async fn serve(
                     connection.as_mut().graceful_shutdown();
                 } else {
                     patience.set(tokio::time::sleep(why.patience()));
-                    waiting = true;
+                    is_patient = true;
                 }
             }
             // What it is being told, it is told to the end, if it listens.

@@ -1,9 +1,8 @@
 //! What clients connect to: listening sockets, one accept loop for gRPC and HTTP/1.1, authentication.
 //!
-//! `accept` takes connections from each `socket`; their requests go through a `gate` to one of two routers, and `auth` and `origin`
-//! decide who may pass. What
-//! the gRPC calls do is in the service given to [`grpc_router`]; this module adds the standard health and reflection
-//! services to it. Over HTTP/1.1 there are `xmlrpc`, the log streams of `logtail`, and `web`, the page.
+//! `accept` takes connections from each `socket`; their requests go through a `gate` to one of two routers, and `auth`
+//! and `origin` decide who may pass. What the gRPC calls do is in the service given to [`grpc_router`]; this module adds
+//! the standard health and reflection services to it. Over HTTP/1.1 there are `xmlrpc`, the log streams of `logtail`, and `web`, the page.
 
 mod accept;
 mod answers;

@@ -26,7 +26,6 @@ use crate::{
     daemonize::Pidfile,
     event::Event,
     handover::refuse_other_user,
-    log::Backlog,
     os::memory,
     output::{LogId, LogSpec, auto},
     request::{Changes, Channel, ConfiguredProcess, Reason, Refusal, UpdateResult},
@@ -345,7 +344,7 @@ impl Driver {
         if let Err(error) = self.log.reconfigure(&loaded.config.daemon) {
             error!("{error}");
         }
-        let mut backlog = Backlog::of(&loaded);
+        let mut backlog = startup::remarks(&loaded);
         startup::note_user(&loaded.config.daemon, &mut backlog);
         backlog.emit();
         let Loaded { config, warnings, .. } = loaded;

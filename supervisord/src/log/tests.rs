@@ -155,3 +155,15 @@ fn a_crowd_of_gathered_lines_is_written_before_any_is_dropped() {
     });
     assert_eq!(lines.len(), 20_000);
 }
+
+#[test]
+fn what_waits_for_the_second_outlet_counts_also_when_the_first_takes_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ActivityLog::open(&config(&dir.path().join("log"), LogLevel::Info)).unwrap();
+    let mut outlets = log.outlets();
+    // As beside syslog, which keeps nothing.
+    outlets.echo.insert(Outlet::file(&dir.path().join("echo"), 0, 0).unwrap()).add(b"line\n");
+    assert_eq!(outlets.gathered(), 5);
+    outlets.flush();
+    assert_eq!(outlets.gathered(), 0);
+}

@@ -30,6 +30,9 @@ const IMPOSSIBLE: &str = "";
 /// Bytes that the answers of one `multicall` may have together. A single answer is bounded by the logs that it reads.
 const MULTICALL_LIMIT: usize = 128 << 20;
 
+/// More arguments than any method takes: of further ones nothing is made.
+const TOO_MANY_ARGUMENTS: usize = 16;
+
 /// What a process takes in the answer to `getAllProcessInfo`, about; room is made for so much at once.
 const BYTES_OF_A_PROCESS: usize = 1400;
 
@@ -137,17 +140,7 @@ impl Dispatcher {
             match (name.as_str(), value) {
                 ("methodName", Value::Nil) => method = None,
                 ("methodName", value) => method = Some(value.into_name()?),
-                // What Python finds in each of them one by one: a client that has no arguments may send an empty anything.
-                ("params", Value::Array(values)) => params = values,
-                ("params", Value::Struct(members)) => {
-                    params = members.into_iter().map(|(name, _)| Value::Text(name)).collect();
-                }
-                ("params", Value::Text(text)) => {
-                    params = text.chars().map(|character| Value::Text(character.into())).collect();
-                }
-                ("params", Value::Nil | Value::Boolean(_) | Value::Int(_) | Value::Double(_)) => {
-                    return Err(Fault::incorrect_parameters());
-                }
+                ("params", value) => params = arguments(value)?,
                 _ => {}
             }
         }
@@ -512,9 +505,37 @@ static SYSTEM: [calls::Method; 4] = [
     },
 ];
 
+/// The arguments in one call of a multicall: what Python finds in each kind of value one by one, for a client that has none
+/// may send an empty anything.
+fn arguments(params: Value) -> Result<Vec<Value>, Fault> {
+    match params {
+        Value::Array(values) => Ok(values),
+        Value::Struct(members) => {
+            let names = members.into_iter().map(|(name, _)| Value::Text(name));
+            Ok(names.take(TOO_MANY_ARGUMENTS).collect())
+        }
+        Value::Text(text) => {
+            let characters = text.chars().map(|character| Value::Text(character.into()));
+            Ok(characters.take(TOO_MANY_ARGUMENTS).collect())
+        }
+        Value::Nil | Value::Boolean(_) | Value::Int(_) | Value::Double(_) => {
+            Err(Fault::incorrect_parameters())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_in_the_place_of_arguments_becomes_no_crowd_of_them() {
+        let [text, name] = ["x".repeat(1 << 20), "y".to_owned()];
+        assert_eq!(arguments(Value::Text(text)).unwrap().len(), TOO_MANY_ARGUMENTS);
+        let members = vec![(name, Value::Nil); 1 << 10];
+        assert_eq!(arguments(Value::Struct(members)).unwrap().len(), TOO_MANY_ARGUMENTS);
+        assert!(arguments(Value::Int(1)).is_err());
+    }
 
     #[test]
     fn names_have_supervisors_meaning_only() {
