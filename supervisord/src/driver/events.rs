@@ -346,6 +346,10 @@ impl Driver {
             Heard::Rejected | Heard::LateResult(false) => warn!("{name}: event was rejected"),
             // Printed, not logged.
             Heard::Printed(_) => {}
+            Heard::Cut(bytes) => warn!(
+                "{name}: the last {bytes} bytes of its result are not printed: with what stands before each line it would \
+                 be more than 1 MiB"
+            ),
             Heard::Failed if is_loud => warn!("{name}: event caused an error"),
             Heard::Failed => debug!("{name}: event caused an error"),
             Heard::BadResultLine(line) => warn!("{name}: bad result line: '{line}'"),

@@ -11,6 +11,8 @@ pub(super) enum Verdict {
     Processed {
         /// Lines with their ends; mostly none.
         printed: Vec<u8>,
+        /// Bytes at the end of the result that are not among them: it would be too much.
+        cut: usize,
     },
     /// The listener does not want it.
     Rejected,
@@ -21,18 +23,19 @@ pub(super) enum Verdict {
 /// Judges `result` as `handler` does.
 pub(super) fn judge(handler: ResultHandler, result: &[u8]) -> Verdict {
     match handler {
-        ResultHandler::Default if result == OK => Verdict::Processed { printed: Vec::new() },
+        ResultHandler::Default if result == OK => Verdict::Processed { printed: Vec::new(), cut: 0 },
         ResultHandler::Default => Verdict::Rejected,
         ResultHandler::SupervisorStdout => match prefixed(result) {
-            Some(printed) => Verdict::Processed { printed },
+            Some((printed, cut)) => Verdict::Processed { printed, cut },
             None => Verdict::Failed,
         },
     }
 }
 
-/// A payload of PROCESS_LOG as lines of `NAME CHANNEL | TEXT`; `None` if it is none.
-fn prefixed(payload: &[u8]) -> Option<Vec<u8>> {
-    let end = payload.iter().position(|byte| *byte == b'\n')?;
+/// A payload of PROCESS_LOG as lines of `NAME CHANNEL | TEXT`, and how much of it was cut off; `None` if it is none.
+/// The listener chooses the name that stands before each of its lines: what comes of both has a bound.
+fn prefixed(payload: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let end = payload.iter().take(LONGEST_HEAD + 1).position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&payload[..end]).ok()?;
     let (mut name, mut channel) = (None, None);
     for word in head.split_whitespace() {
@@ -44,13 +47,26 @@ fn prefixed(payload: &[u8]) -> Option<Vec<u8>> {
         }
     }
     let prefix = format!("{} {} | ", name?, channel?);
-    let lines = payload[end + 1..].split_inclusive(|byte| *byte == b'\n');
-    let lines =
-        lines.map(|line| [prefix.as_bytes(), line.strip_suffix(b"\n").unwrap_or(line), b"\n"].concat());
-    Some(lines.flatten().collect())
+    let mut rest = &payload[end + 1..];
+    let mut printed = Vec::new();
+    while let Some(line) = rest.split_inclusive(|byte| *byte == b'\n').next() {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        if printed.len() + prefix.len() + text.len() + 1 > MOST_PRINTED {
+            break;
+        }
+        for part in [prefix.as_bytes(), text, b"\n"] {
+            printed.extend_from_slice(part);
+        }
+        rest = &rest[line.len()..];
+    }
+    Some((printed, rest.len()))
 }
 
 const OK: &[u8] = b"OK";
+/// Bytes of the first line of a payload of PROCESS_LOG: names, numbers and keys.
+const LONGEST_HEAD: usize = 1 << 10;
+/// Bytes that are printed of one result.
+const MOST_PRINTED: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -59,7 +75,7 @@ mod tests {
     #[test]
     fn the_default_handler_takes_ok_and_nothing_else() {
         let judged = |result: &[u8]| judge(ResultHandler::Default, result);
-        assert_eq!(judged(b"OK"), Verdict::Processed { printed: Vec::new() });
+        assert_eq!(judged(b"OK"), Verdict::Processed { printed: Vec::new(), cut: 0 });
         for other in [&b""[..], b"ok", b"OK\n", b"FAIL"] {
             assert_eq!(judged(other), Verdict::Rejected, "{other:?}");
         }
@@ -77,8 +93,30 @@ mod tests {
             ("caf\u{e9}: a b\n", "web stderr | caf\u{e9}: a b\n"),
         ] {
             let verdict = judge(ResultHandler::SupervisorStdout, format!("{head}\n{text}").as_bytes());
-            assert_eq!(verdict, Verdict::Processed { printed: printed.as_bytes().to_vec() }, "{text:?}");
+            assert_eq!(
+                verdict,
+                Verdict::Processed { printed: printed.as_bytes().to_vec(), cut: 0 },
+                "{text:?}"
+            );
         }
+    }
+
+    #[test]
+    fn what_is_printed_has_a_bound_whatever_name_the_listener_makes_up() {
+        let result = |name: usize, lines: usize| {
+            let head = format!("processname:{} channel:stdout\n", "n".repeat(name));
+            [head, "\n".repeat(lines)].concat()
+        };
+        let judged = |name, lines| judge(ResultHandler::SupervisorStdout, result(name, lines).as_bytes());
+        let Verdict::Processed { printed, cut } = judged(900, 30_000) else { panic!("it is well-formed") };
+        let line = format!("{} stdout | \n", "n".repeat(900));
+        let lines = MOST_PRINTED / line.len();
+        assert_eq!((printed.len(), cut), (lines * line.len(), 30_000 - lines));
+        assert!(printed.ends_with(line.as_bytes()));
+        assert_eq!(judged(15_000, 15_000), Verdict::Failed);
+        let name = LONGEST_HEAD - "processname: channel:stdout".len();
+        assert!(matches!(judged(name, 1), Verdict::Processed { cut: 0, .. }));
+        assert_eq!(judged(name + 1, 1), Verdict::Failed);
     }
 
     #[test]

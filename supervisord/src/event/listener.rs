@@ -82,6 +82,8 @@ pub enum Heard {
     },
     /// The handler of results has something to be printed on the daemon's stdout.
     Printed(Vec<u8>),
+    /// So many bytes at the end of the result are not printed: it would be too much.
+    Cut(usize),
     /// The event is done with: by default the result was `OK`.
     Processed,
     /// By default: the result was something else.
@@ -177,8 +179,8 @@ impl Listener {
 
     fn settle(&mut self, verdict: Verdict, heard: &mut Vec<Heard>) -> bool {
         let next = match verdict {
-            Verdict::Processed { printed } => {
-                print(printed, heard);
+            Verdict::Processed { printed, cut } => {
+                print(printed, cut, heard);
                 heard.push(Heard::Processed);
                 State::Acknowledged
             }
@@ -197,8 +199,8 @@ impl Listener {
 
     fn settle_late(&mut self, verdict: Verdict, heard: &mut Vec<Heard>) -> bool {
         let is_processed = match verdict {
-            Verdict::Processed { printed } => {
-                print(printed, heard);
+            Verdict::Processed { printed, cut } => {
+                print(printed, cut, heard);
                 true
             }
             Verdict::Rejected | Verdict::Failed => false,
@@ -289,9 +291,12 @@ impl Listener {
     }
 }
 
-fn print(text: Vec<u8>, heard: &mut Vec<Heard>) {
+fn print(text: Vec<u8>, cut: usize, heard: &mut Vec<Heard>) {
     if !text.is_empty() {
         heard.push(Heard::Printed(text));
+    }
+    if cut > 0 {
+        heard.push(Heard::Cut(cut));
     }
 }
 
@@ -346,6 +351,7 @@ mod tests {
         let word = |heard: &Heard| match heard {
             Heard::Changed { to, .. } => to.to_string(),
             Heard::Printed(_) => "printed".to_owned(),
+            Heard::Cut(bytes) => format!("cut:{bytes}"),
             Heard::Processed => "processed".to_owned(),
             Heard::Failed => "failed".to_owned(),
             Heard::Rejected => "rejected".to_owned(),

@@ -478,7 +478,7 @@ impl Pool {
                     self.give_up_unanswered(at, news);
                 }
             }
-            Heard::BadResultLine(_) | Heard::Printed(_) => {}
+            Heard::BadResultLine(_) | Heard::Printed(_) | Heard::Cut(_) => {}
         }
     }
 
