@@ -313,13 +313,21 @@ impl Log {
         Moved::Blocked(0)
     }
 
-    /// Writes what no program has written. While the target takes nothing, it is kept, but not without bound.
+    /// Writes what no program has written. What the target does not take now is kept, but not without bound.
     pub(super) fn add_if_room(&mut self, text: &[u8]) -> Moved {
-        if self.pending.len() + text.len() > MOST_KEPT {
-            self.lost_now += text.len() as u64;
-            return Moved::Blocked(0);
+        let moved = self.add(text);
+        if self.pending.len() > MOST_KEPT {
+            let line_end = self.pending[..MOST_KEPT].iter().rposition(|byte| *byte == b'\n');
+            let kept = line_end.map_or(MOST_KEPT, |at| at + 1);
+            self.lost_now += (self.pending.len() - kept) as u64;
+            self.pending.truncate(kept);
         }
-        self.add(text)
+        moved
+    }
+
+    /// Whether there is a loss to be told: when all is written, and meanwhile for each full store that was lost.
+    pub(super) fn owes_report(&self) -> bool {
+        self.lost_now > if self.pending.is_empty() { 0 } else { MOST_KEPT as u64 }
     }
 
     /// Writes all of it, or keeps the rest as pending.

@@ -19,7 +19,7 @@ pub enum Report {
         /// The log.
         path: PathBuf,
     },
-    /// The end of [`Report::Failing`] or [`Report::Stuck`].
+    /// The end of [`Report::Failing`] or [`Report::Stuck`], or a slow target could not be given all.
     #[error("writing {path} again; {lost} bytes were lost", path = path.display())]
     Recovered {
         /// The log.

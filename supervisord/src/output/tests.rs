@@ -540,3 +540,41 @@ async fn a_message_is_not_in_the_log_and_what_was_held_back_is_there_when_the_pr
     let pieces: Vec<_> = std::iter::from_fn(|| bed.output.poll_piece()).collect();
     assert_eq!(pieces, [(stream, Piece::Message(b"message".to_vec()))]);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_written_by_itself_is_whole_where_it_is_taken_and_counted_where_it_is_not() {
+    use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
+    let mut bed = Bed::new();
+    let text: String = (0..200_000).map(|number| format!("{number:09}\n")).collect();
+    assert!(text.len() > 1_500_000);
+    let idle = bed.output.add_log(bed.spec());
+    bed.output.write(idle, text.as_bytes(), now());
+    assert!(bed.read("log") == text.as_bytes());
+    assert_eq!(bed.output.health(idle), LogHealth::default());
+
+    // Nobody reads from this one: it is filled, and 1 MiB waits.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let file = Some(format!("/dev/fd/{}", writer.as_raw_fd()).into());
+    let slow = bed.output.add_log(LogSpec { file, ..bed.spec() });
+    bed.output.write(slow, text.as_bytes(), now());
+    bed.output.write(slow, b"no room any more\n", now());
+    let lost = bed.output.health(slow).lost;
+    let kept = text.len() as u64 + 17 - lost;
+    assert!(kept > 1 << 20 && lost > 17, "{kept}, {lost}");
+    assert!(bed.reports().is_empty());
+    let rest = std::thread::spawn(move || {
+        let mut text = vec![0; kept as usize];
+        reader.read_exact(&mut text).unwrap();
+        (text, reader)
+    });
+    bed.until(|bed| bed.output.troubled.is_empty()).await;
+    let (read, mut reader) = rest.join().unwrap();
+    assert!(read.ends_with(b"\n") && read == text.as_bytes()[..read.len()]);
+    let reports = bed.reports();
+    assert!(matches!(reports[..], [Report::Recovered { lost: told, .. }] if told == lost), "{reports:?}");
+    bed.output.write(slow, b"more\n", now());
+    let mut more = [0; 5];
+    reader.read_exact(&mut more).unwrap();
+    assert_eq!(&more, b"more\n");
+}

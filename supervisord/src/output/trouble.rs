@@ -61,13 +61,14 @@ impl Output {
     /// A log has taken data: if it was in trouble it is not any more.
     pub(super) fn recover(&mut self, key: Key) {
         let Some(log) = self.logs.get_mut(key) else { return };
-        let path = match log.condition {
+        let is_told = match log.condition {
             Condition::Good => return,
-            Condition::Slow(_) => None,
-            Condition::Stuck | Condition::Failing(..) => log.path().map(Path::to_path_buf),
+            Condition::Slow(_) => log.owes_report(),
+            Condition::Stuck | Condition::Failing(..) => true,
         };
+        let path = log.path().filter(|_| is_told).map(Path::to_path_buf);
         log.condition = Condition::Good;
-        let lost = std::mem::take(&mut log.lost_now);
+        let lost = if is_told { std::mem::take(&mut log.lost_now) } else { 0 };
         log.lost_before += lost;
         if let Some(stream) = log.stream() {
             // It is registered only if it was slow.
@@ -125,11 +126,12 @@ impl Output {
     pub(super) fn wait_for_target(&mut self, key: Key, now: Moment) {
         match self.logs.get(key).map(|log| &log.condition) {
             Some(Condition::Good) => self.condemn(key, Condition::Slow(now.mono + PATIENCE)),
-            Some(Condition::Failing(_, error)) => {
+            Some(Condition::Failing(None, error)) => {
                 let error = error.clone();
                 self.condemn(key, Condition::Failing(Some(now.mono + RETRY), error));
             }
-            Some(Condition::Slow(_) | Condition::Stuck) | None => {}
+            // More to be written puts no attempt off.
+            Some(Condition::Failing(Some(_), _) | Condition::Slow(_) | Condition::Stuck) | None => {}
         }
         let Some(stream) = self.logs.get(key).and_then(Log::stream) else { return };
         let data = epoll::EventData::new_u64(key.to_u64() | LOG_EVENT);
