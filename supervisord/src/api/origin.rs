@@ -84,7 +84,7 @@ pub(super) fn judge(method: &Method, headers: &HeaderMap, way: Way) -> Result<Se
     }
     let source = text(headers, &header::ORIGIN).or_else(|| text(headers, &header::REFERER));
     match source {
-        // Old browsers leave both headers out of forms when another site's page asks them to.
+        // Old browsers leave both headers out when another site's page asks them to.
         None if !is_reading(method) && is_form(headers) => Ok(Sender::Doubtful),
         None => Ok(Sender::Browser),
         Some(source) if is_ours(source, host, headers) => Ok(Sender::Browser),
@@ -112,12 +112,12 @@ fn is_reading(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-/// Whether the body is of a kind that forms send: scripts need permission for any other (source: the Fetch standard,
-/// CORS-safelisted request headers).
+/// Whether the body is of a kind that a page may send without permission (source: the Fetch standard, CORS-safelisted
+/// request headers): of a form, or of none, which is how a browser sends bytes.
 fn is_form(headers: &HeaderMap) -> bool {
     let kind = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"]
+    ["", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"]
         .iter()
         .any(|form| kind.eq_ignore_ascii_case(form))
 }
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(post("Sup.example", &origin("http://sup.example:8080")), Ok(Sender::Browser));
         assert_eq!(post("[fe80::1]:9001", &origin("http://[fe80::1]:9001")), Ok(Sender::Browser));
         assert_eq!(post("10.0.0.1:9001", &[("referer", "http://10.0.0.1:9001/x?y")]), Ok(Sender::Browser));
-        assert_eq!(post("10.0.0.1:9001", &[]), Ok(Sender::Browser));
+        assert_eq!(post("10.0.0.1:9001", &[("content-type", "text/xml")]), Ok(Sender::Browser));
         for foreign in ["http://evil.example", "null", "http://10.0.0.1", "http://10.0.0.1:9001.evil.example"]
         {
             assert_eq!(post("10.0.0.1:9001", &origin(foreign)), Err(Foreign::Site), "{foreign}");
@@ -266,6 +266,22 @@ mod tests {
         for other in ["text/xml", "application/json", "text/plainer"] {
             assert_eq!(post(other), Ok(Sender::Browser), "{other}");
         }
+    }
+
+    #[test]
+    fn so_does_a_body_of_no_kind() {
+        for kind in ["", " ", ";charset=UTF-8"] {
+            let pairs = [CHROME, ("host", "10.0.0.1:9001"), ("content-type", kind)];
+            assert_eq!(judged(&Method::POST, OPEN, &pairs), Ok(Sender::Doubtful), "{kind:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "10.0.0.1:9001".parse().unwrap());
+        assert_eq!(judge(&Method::POST, &headers, OPEN), Ok(Sender::Script));
+        headers.insert(header::USER_AGENT, "Mozilla/5.0 Firefox/60.0".parse().unwrap());
+        assert_eq!(judge(&Method::POST, &headers, OPEN), Ok(Sender::Doubtful));
+        assert_eq!(judge(&Method::GET, &headers, OPEN), Ok(Sender::Browser));
+        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_bytes(b"text/xml\xff").unwrap());
+        assert_eq!(judge(&Method::POST, &headers, OPEN), Ok(Sender::Doubtful));
     }
 
     #[test]

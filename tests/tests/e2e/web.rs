@@ -192,7 +192,17 @@ fn a_browser_acts_by_our_own_forms_only() {
     let call = "<methodCall><methodName>supervisor.stopAllProcesses</methodName></methodCall>";
     assert_eq!(ask(&daemon, "POST", "/RPC2", old, call).status, 403);
     assert_eq!(ask(&daemon, "POST", path, old, "token=wrong").status, 403);
+    // The same with bytes, which go without a content type.
+    for bytes in ["User-Agent: Mozilla/5.0 Firefox/60.0\r\n", "User-Agent: Mozilla/5.0\r\nContent-Type:\r\n"]
+    {
+        assert_eq!(ask(&daemon, "POST", "/RPC2", bytes, call).status, 403, "{bytes}");
+        assert_eq!(ask(&daemon, "POST", path, bytes, "token=wrong").status, 403, "{bytes}");
+    }
     assert_eq!(daemon.state("one"), "RUNNING");
+    // Scripts need not say what they send.
+    let version = "<methodCall><methodName>supervisor.getSupervisorVersion</methodName></methodCall>";
+    let answer = ask(&daemon, "POST", "/RPC2", "User-Agent: curl/8.5\r\n", version);
+    assert!(answer.status == 200 && answer.body.contains("<string>4."), "{}\n{}", answer.head, answer.body);
     let done = ask(&daemon, "POST", path, BROWSER, &token);
     assert_eq!((done.status, done.header("location")), (303, Some("./?message=Process%20one%20stopped")));
     assert_eq!(daemon.state("one"), "STOPPED");
