@@ -31,7 +31,7 @@ pub(super) struct Events {
     pub(super) ticks: Ticks,
     subscribers: Vec<Subscriber>,
     /// Where result handlers print, once one has.
-    stdout: Option<LogId>,
+    pub(super) stdout: Option<LogId>,
     /// Streams of which something is wanted.
     sources: HashMap<StreamId, Source>,
 }
@@ -317,11 +317,16 @@ impl Driver {
 
     /// Prints on the daemon's stdout, as slowly as that takes it.
     fn print(&mut self, text: &[u8], now: Moment) {
+        let stdout = self.stdout();
+        self.output.write(stdout, text, now);
+    }
+
+    /// Where result handlers print.
+    pub(super) fn stdout(&mut self) -> LogId {
         let output = &mut self.output;
-        let stdout = *self.events.stdout.get_or_insert_with(|| {
+        *self.events.stdout.get_or_insert_with(|| {
             output.add_log(LogSpec { file: Some(PathBuf::from("/dev/stdout")), ..LogSpec::default() })
-        });
-        output.write(stdout, text, now);
+        })
     }
 
     fn say_heard(&self, id: ProcessId, heard: &Heard) {

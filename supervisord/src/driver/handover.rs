@@ -81,6 +81,7 @@ impl Driver {
             groups: settings.collect(),
             processes: ids.filter_map(|id| self.carry(*id, timeline, inherited)).collect(),
             removed: self.output.removed_logs().map(|log| self.carry_log(Some(log), inherited)).collect(),
+            printed: self.carry_log(self.events.stdout, inherited),
             pools,
             next_serial,
         }
@@ -158,6 +159,11 @@ impl Driver {
         }
         self.sockets.close_unheld();
         let programs = &mut handover.state.programs;
+        let printed = std::mem::take(&mut programs.printed);
+        if !printed.pending.is_empty() {
+            let stdout = self.stdout();
+            self.output.resume(stdout, printed.pending, printed.lost, now);
+        }
         self.events.pools.resume(std::mem::take(&mut programs.pools), programs.next_serial);
         self.say_who_went_before(&handover, resumed.len());
         drop(handover);

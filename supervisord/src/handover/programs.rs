@@ -27,6 +27,9 @@ pub struct Programs {
     /// Logs that no process has any more, whose pipes somebody holds all the same.
     #[serde(default)]
     pub removed: Vec<CarriedLog>,
+    /// What result handlers have printed and the daemon's stdout has not taken yet.
+    #[serde(default)]
+    pub printed: CarriedLog,
     /// Listening sockets of FastCGI programs.
     #[serde(default)]
     pub sockets: Vec<CarriedSocket>,

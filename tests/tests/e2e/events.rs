@@ -283,6 +283,32 @@ startsecs=0
 }
 
 #[test]
+fn what_waits_for_a_stdout_that_nobody_reads_outlives_an_upgrade() {
+    let mut daemon = with_supervisor_stdout(
+        "PROCESS_LOG",
+        "[program:flood]
+command=$ACTOR lines=20000 print=end-of-flood sleep
+stdout_events_enabled=true
+startsecs=0
+",
+    );
+    let tell = "[[ $payload != *end-of-flood* ]] || touch $DIR/all-given-back\ndone\n";
+    let script = GIVES_BACK.replace("done\n", &daemon.expand(tell));
+    std::fs::write(daemon.path("give-back"), script).expect("a script");
+    daemon.make_gate("gate");
+    let piped = daemon.expand("\"$@\" --silent | { read go < $DIR/gate; cat > $DIR/piped; }");
+    daemon.launch_in(&["sh", "-c", &piped, "sh"]);
+    daemon.until("everything to be given back", || daemon.path("all-given-back").exists());
+    assert_eq!(daemon.ctl("upgrade").status, 0);
+    daemon.open_gate();
+    daemon.until("the end", || daemon.read("piped").ends_with("end-of-flood\n"));
+    // Where an event ends within a line, so does what is printed of it.
+    let text: String = daemon.read("piped").replace("flood stdout | ", "").replace('\n', "");
+    let expected: String = (1..=20_000).map(|number| format!("line {number}")).collect();
+    assert!(text == expected + "end-of-flood", "{} bytes", text.len());
+}
+
+#[test]
 fn an_event_comes_back_when_its_listener_dies_of_it() {
     let daemon = Daemon::start(
         "[eventlistener:sh]
