@@ -12,7 +12,7 @@ use crate::{
         Buffering, Counted, Event, EventType, Heard, ListenerState, News, PoolSettings, Pools, ProcessName,
         Ticks,
     },
-    os::interpreter::reads_characters,
+    os::interpreter::{Unit, unit_read_by},
     output::{LogId, LogSpec, Piece, StreamId, Wanted},
     process::{Effect, Pid, Process, ProcessState},
     request::Channel,
@@ -235,11 +235,13 @@ impl Driver {
                 !outbox.is_waiting(id)
                     && supervisor.process(id).is_some_and(|process| process.state() == ProcessState::Running)
             };
-            let counted = |id| match supervisor.process(id).and_then(Process::pid) {
-                Some(pid) if reads_characters(nix::unistd::Pid::from_raw(pid.as_raw())) => {
-                    Counted::Characters
+            let counted = |id| {
+                let pid = supervisor.process(id).and_then(Process::pid);
+                match pid.map(|pid| unit_read_by(nix::unistd::Pid::from_raw(pid.as_raw()))) {
+                    Some(Unit::Byte) | None => Counted::Bytes,
+                    Some(Unit::Character) => Counted::Characters,
+                    Some(Unit::Utf16) => Counted::Utf16,
                 }
-                Some(_) | None => Counted::Bytes,
             };
             let Some(delivery) = self.events.pools.poll_delivery(is_running, counted) else { return };
             let (id, serial) = (delivery.to, delivery.serial);

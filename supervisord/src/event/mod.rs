@@ -167,6 +167,8 @@ pub enum Counted {
     Bytes,
     /// As Supervisor does: whatever Python takes for one, a Unicode code point.
     Characters,
+    /// What the strings of Java and JavaScript consist of: a character beyond U+FFFF is two of them.
+    Utf16,
 }
 
 /// What precedes a payload on a listener's stdin.
@@ -191,6 +193,7 @@ impl Envelope<'_> {
         let length = match counted {
             Counted::Bytes => payload.len(),
             Counted::Characters => payload.chars().count(),
+            Counted::Utf16 => payload.encode_utf16().count(),
         };
         format!(
             "ver:3.0 server:{server} serial:{serial} pool:{pool} poolserial:{poolserial} eventname:{kind} \

@@ -110,14 +110,14 @@ fn payloads_are_supervisors_to_the_byte() {
 }
 
 #[test]
-fn the_envelope_counts_bytes_or_characters() {
+fn the_envelope_counts_bytes_characters_or_units_of_utf_16() {
     let envelope =
         Envelope { server: "supervisor", serial: 21, pool: "mails", poolserial: 3, kind: EventType::Tick5 };
-    for (counted, length) in [(Counted::Bytes, 5), (Counted::Characters, 2)] {
+    for (counted, length) in [(Counted::Bytes, 9), (Counted::Characters, 3), (Counted::Utf16, 4)] {
         let expected = format!(
-            "ver:3.0 server:supervisor serial:21 pool:mails poolserial:3 eventname:TICK_5 len:{length}\nä☃"
+            "ver:3.0 server:supervisor serial:21 pool:mails poolserial:3 eventname:TICK_5 len:{length}\nä☃😀"
         );
-        assert_eq!(envelope.around("ä☃", counted), expected.as_bytes());
+        assert_eq!(envelope.around("ä☃😀", counted), expected.as_bytes());
     }
 }
 

@@ -6,16 +6,27 @@ use nix::unistd::Pid;
 
 use super::family::{all_processes, read_small, stat_of};
 
-/// Whether a listener, or another process of its group (it may be a script around the one that reads), is run by an
-/// interpreter in which text is read by characters.
-pub fn reads_characters(leader: Pid) -> bool {
-    let is_member = |pid: &Pid| stat_of(*pid).is_ok_and(|stat| stat.group == leader && !stat.is_dead());
-    executes_text_reader(leader) || all_processes().into_iter().filter(is_member).any(executes_text_reader)
+/// Of what so many are read as a number says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Byte,
+    /// Characters, in Unicode code points.
+    Character,
+    /// Units of UTF-16.
+    Utf16,
 }
 
-fn executes_text_reader(pid: Pid) -> bool {
-    let Some(program) = program_of(pid) else { return false };
-    program.file_name().and_then(|name| name.to_str()).is_some_and(is_text_reader)
+/// What a listener counts, by the interpreter that runs it or another process of its group: it may be a script around
+/// the one that reads.
+pub fn unit_read_by(leader: Pid) -> Unit {
+    let is_member = |pid: &Pid| stat_of(*pid).is_ok_and(|stat| stat.group == leader && !stat.is_dead());
+    let others = || all_processes().into_iter().filter(is_member).find_map(text_unit_read_by);
+    text_unit_read_by(leader).or_else(others).unwrap_or(Unit::Byte)
+}
+
+fn text_unit_read_by(pid: Pid) -> Option<Unit> {
+    text_unit(program_of(pid)?.file_name()?.to_str()?)
 }
 
 /// What a process executes, or where we may not look, what it was called with. As root we may not look at other users'
@@ -28,13 +39,14 @@ fn program_of(pid: Pid) -> Option<PathBuf> {
     })
 }
 
-/// Whether programs in this interpreter usually read text by characters, of which `len` then means so many. Those of
-/// Python do: it decodes stdin, and `childutils` of Supervisor reads that.
-fn is_text_reader(program: &str) -> bool {
+/// What programs in this interpreter usually read, if that is text and no bytes. Those of Python do: it decodes stdin,
+/// and `childutils` of Supervisor reads that. In Java and JavaScript the length of a string is that of its UTF-16.
+fn text_unit(program: &str) -> Option<Unit> {
     // Behind the name of one that was replaced stands ` (deleted)`.
     let name = program.split(' ').next().unwrap_or_default();
     let is_python = ["python", "pypy"].iter().any(|interpreter| name.starts_with(interpreter));
-    is_python || ["node", "nodejs", "deno", "bun", "java"].contains(&name)
+    let is_utf16 = ["node", "nodejs", "deno", "bun", "java"].contains(&name);
+    is_python.then_some(Unit::Character).or_else(|| is_utf16.then_some(Unit::Utf16))
 }
 
 #[cfg(test)]
@@ -42,20 +54,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interpreters_that_read_text_by_characters() {
-        for name in
-            ["python", "python3", "python3.11", "python3.11 (deleted)", "pypy3.10", "node", "nodejs", "java"]
-        {
-            assert!(is_text_reader(name), "{name}");
+    fn interpreters_that_read_text() {
+        for name in ["python", "python3", "python3.11", "python3.11 (deleted)", "pypy3.10"] {
+            assert_eq!(text_unit(name), Some(Unit::Character), "{name}");
+        }
+        for name in ["node", "nodejs", "deno", "bun", "java", "java (deleted)"] {
+            assert_eq!(text_unit(name), Some(Unit::Utf16), "{name}");
         }
         for name in ["", "bash", "dash", "busybox", "perl", "ruby", "php8.2", "nodejs-exporter", "listener"] {
-            assert!(!is_text_reader(name), "{name}");
+            assert_eq!(text_unit(name), None, "{name}");
         }
     }
 
     #[test]
     fn we_are_no_interpreter_and_nobody_is_one_after_its_end() {
-        assert!(!executes_text_reader(Pid::this()));
-        assert!(!reads_characters(Pid::from_raw(i32::MAX)));
+        assert_eq!(text_unit_read_by(Pid::this()), None);
+        assert_eq!(unit_read_by(Pid::from_raw(i32::MAX)), Unit::Byte);
     }
 }
