@@ -170,6 +170,11 @@ autorestart=false
 [program:count]
 command=/bin/sh -c 'i=1000000; while :; do i=$((i+1)); echo "line $i"; sleep 0.05; done'
 stopasgroup=true
+[program:same]
+command=/bin/sh -c 'yes same | head -n 3000; exec sleep 100000'
+[program:bulk]
+command=/bin/sh -c 'seq 1000000 1020000; i=1020000; while :; do i=$((i+1)); echo $i; sleep 0.05; done'
+stopasgroup=true
 [program:worker]
 command=/bin/sleep 100000
 process_name=%(program_name)s_%(process_num)02d
@@ -215,6 +220,51 @@ class Daemon:
             self.process.wait(BOUND)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+def proxy(target, pass_on):
+    """A proxy that puts the page below /sup/ and passes bodies on with `pass_on`, from `target`."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            request = urllib.request.Request(target + self.path.removeprefix("/sup/"), headers=dict(self.headers))
+            try:
+                with urllib.request.urlopen(request, timeout=2 * BOUND) as reply:
+                    pass_on(self, reply)
+            except OSError:
+                pass  # the browser has gone
+
+        def begin(self, reply):
+            self.send_response(200)
+            for name, value in reply.headers.items():
+                if name.lower() == "content-type" or name.lower().startswith("x-log-"):
+                    self.send_header(name, value)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def collected(proxy, reply):
+    """Nothing before the answer is complete."""
+    body = reply.read()
+    proxy.begin(reply)
+    proxy.send_header("Content-Length", str(len(body)))
+    proxy.end_headers()
+    proxy.wfile.write(body)
+
+
+def slowly(proxy, reply):
+    """As a network does it: some at a time."""
+    proxy.begin(reply)
+    proxy.end_headers()
+    while piece := reply.read1(14000):
+        proxy.wfile.write(piece)
+        time.sleep(0.02)
 
 
 STATE = "return document.querySelector(`.row[data-name='${arguments[0]}'] .state`)?.textContent"
@@ -541,30 +591,8 @@ class Checks:
         self.until_state("mailer", "stopped")
 
     def a_proxy_that_collects_answers_does_not_stop_the_page(self):
-        browser, target = self.browser, self.daemon.url
-
-        class Proxy(http.server.BaseHTTPRequestHandler):
-            """Puts the page below /sup/, and passes on nothing before the answer is complete."""
-
-            def do_GET(self):
-                request = urllib.request.Request(target + self.path.removeprefix("/sup/"), headers=dict(self.headers))
-                try:
-                    with urllib.request.urlopen(request, timeout=2 * BOUND) as reply:
-                        body, kind = reply.read(), reply.headers["Content-Type"]
-                    self.send_response(200)
-                    self.send_header("Content-Type", kind)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-                except OSError:
-                    pass  # the browser has gone
-
-            def log_message(self, *_):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = self.browser
+        server = proxy(self.daemon.url, collected)
         browser.go(f"http://localhost:{server.server_port}/sup/")
         self.until_state("mailer", "stopped")
         for action, state in [("start", "running"), ("stop", "stopped")]:
@@ -602,6 +630,44 @@ class Checks:
         text = browser.run("return document.getElementById('log').textContent")
         numbers = [int(line.split()[1]) for line in text.splitlines() if line]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"lines are lost or doubled: {numbers}"
+
+    def glances_at_a_log_add_what_is_new_and_nothing_else(self):
+        browser = self.browser
+        browser.go(f"{self.daemon.url}tail.html?processname=same")
+        text = "return document.getElementById('log').textContent"
+        until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
+        until("the log", lambda: browser.run(text) == "same\n" * 3000)
+        browser.run("performance.clearResourceTimings(); isHeldBack = true; stop.abort()")
+        glances = "return performance.getEntriesByType('resource').filter((one) => one.name.includes('once=1')).length"
+        until("glances", lambda: browser.run(glances) >= 3)
+        found = browser.run(text)
+        assert found == "same\n" * 3000, f"{found.count('same')} lines of 3000: {found[-200:]}"
+        path = next(f"{self.daemon.dir}/{name}" for name in os.listdir(self.daemon.dir) if name.startswith("same-stdout"))
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("new\n")
+        until("the new line", lambda: browser.run(text) == "same\n" * 3000 + "new\n")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("after\n")
+        until("the next log", lambda: browser.run(text).endswith("new\nthe log was cleared, or some of what was written meanwhile is gone: this is its endafter\n"))
+
+    def a_log_goes_on_where_it_was_interrupted_though_the_network_is_slow(self):
+        browser = self.browser
+        server = proxy(self.daemon.url, slowly)
+        browser.go(f"http://localhost:{server.server_port}/sup/tail.html?processname=bulk&limit=262144")
+        text = "return document.getElementById('log').textContent"
+        count = "return document.getElementById('log').textContent.length"
+        until("the stream", lambda: browser.run("return document.getElementById('state').textContent") == "live")
+        until("the log", lambda: browser.run(count) > 8 * 20001)
+        for _ in range(3):
+            before = browser.run(count)
+            browser.run("stop.abort()")
+            until("more lines", lambda: browser.run(count) > before + 24)
+        lines = browser.run(text).splitlines()
+        expected = [str(number) for number in range(1000000, 1000000 + len(lines))]
+        wrong = next((at for at, (one, other) in enumerate(zip(lines, expected)) if one != other), None)
+        assert wrong is None, f"after {lines[wrong - 1]} comes {lines[wrong]}"
+        browser.go("about:blank")
+        server.shutdown()
 
     def links_to_actions_ask(self):
         self.browser.go(f"{self.daemon.url}index.html?processname=cron&action=stop")

@@ -5,10 +5,12 @@
 //! memory, and the program and other clients never notice it. A client that falls behind by more than all rotated
 //! files misses what is gone.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -33,6 +35,36 @@ pub struct Position {
     pub inode: u64,
     /// Bytes before this place.
     pub offset: u64,
+}
+
+impl Position {
+    /// The place after so many more bytes of the same file.
+    pub fn after(self, bytes: usize) -> Self {
+        Self { offset: self.offset.saturating_add(bytes as u64), ..self }
+    }
+}
+
+/// `device.inode.offset`, for those who come back.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.device, self.inode, self.offset)
+    }
+}
+
+/// Text that is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a position in a log is written DEVICE.INODE.OFFSET, three numbers")]
+pub struct NoPosition;
+
+impl FromStr for Position {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let mut numbers = text.split('.').map(|number| number.parse().map_err(|_| NoPosition));
+        let mut number = || numbers.next().unwrap_or(Err(NoPosition));
+        let position = Self { device: number()?, inode: number()?, offset: number()? };
+        numbers.next().is_none().then_some(position).ok_or(NoPosition)
+    }
 }
 
 impl Follower {
@@ -70,16 +102,48 @@ impl Follower {
         }
     }
 
+    /// Goes on where another follower of the same log was, if its file is still there and has not been cut before that
+    /// place; else stays where it is. Whether it went. A file that was cut and has grown beyond it again does not show it.
+    pub fn resume(&mut self, position: Position) -> bool {
+        let names = (1..).map(|number| rotate::backup(&self.path, number));
+        let mut found = open_to_read(&self.path).ok().filter(|file| is_at(file, position));
+        for name in names {
+            if found.is_some() {
+                break;
+            }
+            let Ok(file) = open_to_read(&name) else { break };
+            found = Some(file).filter(|file| is_at(file, position));
+        }
+        let Some(file) = found else { return false };
+        let Ok(meta) = file.metadata() else { return false };
+        if meta.len() < position.offset {
+            return false;
+        }
+        (self.file, self.offset) = (Some(file), position.offset);
+        if meta.len() == position.offset
+            && let Ok(Some(next)) = successor(&self.path, &meta)
+        {
+            (self.file, self.offset) = (Some(next), 0);
+        }
+        true
+    }
+
+    /// Bytes of the file that are not yet returned.
+    pub fn behind(&self) -> u64 {
+        let size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        size.saturating_sub(self.offset)
+    }
+
     /// Leaves out what lies more than `most` bytes before the end of the file, but for the last `rest`. How many bytes
     /// that is.
     pub fn skip(&mut self, most: u64, rest: u64) -> u64 {
-        let size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        let behind = size.saturating_sub(self.offset);
+        let behind = self.behind();
         if behind <= most {
             return 0;
         }
-        self.offset = size.saturating_sub(rest);
-        behind.saturating_sub(rest)
+        let skipped = behind.saturating_sub(rest);
+        self.offset += skipped;
+        skipped
     }
 
     /// Waits for the next bytes, at most [`PIECE`] of them; `None` when nothing can come any more. Cancel-safe.
@@ -99,8 +163,11 @@ impl Follower {
         }
     }
 
-    /// What is there and not yet returned.
-    fn read(&mut self) -> io::Result<Option<Bytes>> {
+    /// What is there and not yet returned, at most [`PIECE`] bytes of it.
+    ///
+    /// # Errors
+    /// As [`Follower::next`].
+    pub fn read(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let Some(file) = &self.file else {
                 self.file = open_if_there(&self.path)?;
@@ -155,6 +222,11 @@ fn successor(path: &Path, ours: &Metadata) -> io::Result<Option<File>> {
 
 fn non_empty(file: File) -> io::Result<Option<File>> {
     Ok((file.metadata()?.len() > 0).then_some(file))
+}
+
+/// Whether this is the file of that position.
+fn is_at(file: &File, position: Position) -> bool {
+    file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == (position.device, position.inode))
 }
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
@@ -280,6 +352,53 @@ mod tests {
             seen.push_str(&next(&mut second).await);
         }
         assert_eq!(seen, "two\nthree\nfour\n");
+    }
+
+    #[test]
+    fn positions_come_back_as_they_were_written() {
+        let position = Position { device: u64::MAX, inode: 7, offset: 0 };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for text in
+            ["", "1", "1.2", "1.2.", "1.2.3.4", "1.2.-3", "1.2.x", "1.2.18446744073709551616", "/etc/passwd"]
+        {
+            assert_eq!(text.parse::<Position>(), Err(NoPosition), "{text}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn resumes_in_the_files_of_the_log_and_nowhere_else() {
+        let bed = Bed::new();
+        let mut log = bed.writer(8, 1);
+        log.write_all(b"one\n").unwrap();
+        let mut first = bed.follower(100);
+        assert_eq!(next(&mut first).await, "one\n");
+        let position = first.position().unwrap();
+        let resumed = |position| {
+            let mut follower = bed.follower(3);
+            follower.resume(position).then(|| follower.read().unwrap().map(|bytes| bytes.to_vec()))
+        };
+        assert_eq!(resumed(position), Some(None), "there is no more");
+        assert_eq!(resumed(position.after(1)), None, "the file was cut");
+        log.write_all(b"two.two\n").unwrap();
+        assert_eq!(resumed(position), Some(Some(b"two.two\n".to_vec())), "of the file as it is called now");
+        log.write_all(b"three\n").unwrap();
+        let mut follower = bed.follower(0);
+        assert!(follower.resume(position.after(8)), "all of that file was read");
+        assert_eq!(follower.position().unwrap().offset, 0, "so it is at the begin of the next");
+        assert_eq!(next(&mut follower).await, "three\n");
+        let end = follower.position().unwrap();
+        log.write_all(b"four.four\n").unwrap();
+        assert_eq!(resumed(position), None, "the file is gone");
+        log.clear().unwrap();
+        assert_eq!(resumed(end.after(100)), None);
+        let other = bed.dir.path().join("other");
+        fs::write(&other, "secret").unwrap();
+        let meta = fs::metadata(&other).unwrap();
+        assert_eq!(resumed(Position { device: meta.dev(), inode: meta.ino(), offset: 0 }), None);
+        let mut follower = bed.follower(3);
+        let before = follower.position();
+        assert!(!follower.resume(position));
+        assert_eq!(follower.position(), before, "who cannot go on stays");
     }
 
     #[tokio::test(flavor = "current_thread")]

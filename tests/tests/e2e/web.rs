@@ -322,6 +322,84 @@ fn the_page_of_a_log_shows_its_end_and_follows_it() {
 }
 
 #[test]
+fn who_comes_back_to_a_log_gets_what_is_new() {
+    let daemon = Daemon::start(
+        "[program:talk]\ncommand=$ACTOR sleep\nstdout_logfile=$DIR/talk.log\n\
+         [program:other]\ncommand=$ACTOR sleep\nstdout_logfile=$DIR/other.log\n",
+    );
+    let log = daemon.path("talk.log");
+    let write = |text: &str| {
+        std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap().write_all(text.as_bytes())
+    };
+    let glance = |from: &str| {
+        let path = format!("/ui/follow?processname=talk&limit=1024&once=1&from={from}");
+        let answer = get(&daemon, &path);
+        let place = answer.header("x-log-position").expect("a position").to_owned();
+        let (file, offset) = place.rsplit_once('.').unwrap();
+        let end = offset.parse::<usize>().unwrap() + answer.body.len();
+        (answer.header("x-log-goes-on").is_some(), answer.body, format!("{file}.{end}"))
+    };
+    write(&"same\n".repeat(1000)).unwrap();
+    let (goes_on, end, first) = glance("");
+    assert_eq!((goes_on, end.len()), (false, 1024));
+    assert_eq!(glance(&first), (true, String::new(), first.clone()), "it has not grown");
+    write("same\n").unwrap();
+    let (goes_on, new, second) = glance(&first);
+    assert_eq!((goes_on, new.as_str()), (true, "same\n"));
+    // After a rotation: the rest of that file, then the next one.
+    write("rest\n").unwrap();
+    std::fs::rename(&log, daemon.path("talk.log.1")).unwrap();
+    write("next\n").unwrap();
+    let (goes_on, rest, third) = glance(&second);
+    assert_eq!((goes_on, rest.as_str()), (true, "rest\n"));
+    let (goes_on, next, fourth) = glance(&third);
+    assert_eq!((goes_on, next.as_str()), (true, "next\n"));
+    // What cannot be gone on from is said to begin anew: other files, a file that was cut, nonsense.
+    std::fs::write(daemon.path("other.log"), "secret").unwrap();
+    let other = get(&daemon, "/ui/follow?processname=other&once=1");
+    assert_eq!((other.status, other.body.as_str()), (200, "secret"));
+    std::fs::write(&log, "cut").unwrap();
+    let nonsense = "9".repeat(2000);
+    for from in
+        [other.header("x-log-position").unwrap(), &fourth, "1.2", "%2Fetc%2Fpasswd", nonsense.as_str()]
+    {
+        let (goes_on, all, _) = glance(from);
+        assert_eq!((goes_on, all.as_str()), (false, "cut"), "{from}");
+    }
+    // A stream that is far behind leaves out what no page could take, and says how much.
+    std::fs::write(&log, "").unwrap();
+    let (_, _, begin) = glance("");
+    write(&"x".repeat(5 << 20)).unwrap();
+    let far = get(&daemon, &format!("/ui/follow?processname=talk&once=1&from={begin}"));
+    let left_out: usize = far.header("x-log-left-out").expect("a number").parse().unwrap();
+    assert_eq!(left_out + far.body.len(), 5 << 20);
+}
+
+#[test]
+fn a_stream_of_a_log_is_of_one_file() {
+    let daemon = Daemon::start("[program:talk]\ncommand=$ACTOR sleep\nstdout_logfile=$DIR/talk.log\n");
+    let log = daemon.path("talk.log");
+    std::fs::write(&log, "first\n").unwrap();
+    let first = get(&daemon, "/ui/follow?processname=talk&once=1");
+    let (file, _) = first.header("x-log-position").unwrap().rsplit_once('.').unwrap();
+    let mut stream = UnixStream::connect(daemon.path("s.sock")).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    stream
+        .write_all(b"GET /ui/follow?processname=talk HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut follow = Changes(BufReader::new(stream));
+    follow.until("first");
+    std::fs::rename(&log, daemon.path("talk.log.1")).unwrap();
+    std::fs::write(&log, "second\n").unwrap();
+    daemon.signal(Signal::SIGUSR2);
+    let mut rest = String::new();
+    follow.0.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("second"), "{rest}");
+    let next = get(&daemon, &format!("/ui/follow?processname=talk&once=1&from={file}.6"));
+    assert_eq!((next.header("x-log-goes-on"), next.body.as_str()), (Some("1"), "second\n"));
+}
+
+#[test]
 fn while_everything_is_being_stopped_the_page_says_so() {
     let daemon = Daemon::start("[program:slow]\ncommand=$ACTOR ignore=TERM sleep\nstopwaitsecs=60\n");
     let page = get(&daemon, "/");

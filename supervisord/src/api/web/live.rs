@@ -8,7 +8,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use serde_json::json;
@@ -17,7 +17,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::{Web, page::Notices, row::Row};
 use crate::{
-    output::follow::Follower,
+    output::follow::{Follower, Position},
     request::{Ended, ListQuery, Request},
 };
 
@@ -34,6 +34,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const MOST_BEHIND: u64 = 4 << 20;
 /// Bytes of a log that are shown to a page which was further behind.
 const LEFT: u64 = 64 << 10;
+/// Bytes of a log in an answer that is no stream.
+const MOST_AT_ONCE: usize = 1 << 20;
+const LOG_KIND: &str = "text/plain; charset=utf-8";
 /// To a client that knows nothing of this daemon.
 const FRESH: &str = "retry: 1000\nevent: fresh\ndata: {}\n\n";
 
@@ -84,11 +87,6 @@ pub(super) async fn news(web: &Web, id: &str) -> Response<Body> {
         },
     };
     answer(Body::from(text), "text/event-stream")
-}
-
-/// The end of a log, for the same clients.
-pub(super) fn end(bytes: Vec<u8>) -> Response<Body> {
-    answer(Body::from(bytes), "text/plain; charset=utf-8")
 }
 
 /// What has changed.
@@ -158,31 +156,94 @@ async fn quiet<T>(sender: &mpsc::Sender<Bytes>, event: impl Future<Output = T>) 
     }
 }
 
-/// A log as it grows.
-pub(super) fn follow(web: &Web, mut follower: Follower) -> Response<Body> {
-    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many() };
-    let (sender, receiver) = mpsc::channel(1);
-    let parting = web.driver.parting();
-    // Ends when the client is gone, or the log, or when the daemon is replaced in place: each step waits for them.
-    tokio::spawn(async move {
-        let _place: OwnedSemaphorePermit = place;
-        let mut parting = std::pin::pin!(parting);
-        loop {
-            let skipped = follower.skip(MOST_BEHIND, LEFT);
-            let next = tokio::select! {
-                next = quiet(&sender, follower.next()) => next,
-                () = parting.as_mut() => return,
-            };
-            let Ok(Ok(Some(bytes))) = next else { return };
-            let note =
-                format!("\n[{skipped} bytes left out: they came faster than this page could take them]\n");
-            let is_gone = skipped > 0 && sender.send(note.into()).await.is_err();
-            if is_gone || sender.send(bytes).await.is_err() {
+/// The place of the first byte of an answer with a log; see [`Position`].
+const POSITION: HeaderName = HeaderName::from_static("x-log-position");
+/// There if the answer goes on from the place that the client asked for, and does not begin anew.
+const GOES_ON: HeaderName = HeaderName::from_static("x-log-goes-on");
+/// Bytes between that place and the first byte, which are left out because the client is too far behind.
+const LEFT_OUT: HeaderName = HeaderName::from_static("x-log-left-out");
+
+/// A log from a place on, or its end. All bytes of one answer are one piece of one file, so that who counts them knows
+/// where to go on: what comes after a rotation or a cut is in the next answer.
+pub(super) struct Log {
+    follower: Follower,
+    goes_on: bool,
+    left_out: u64,
+}
+
+impl Log {
+    /// Goes on from `from` if that can be.
+    pub(super) fn new(mut follower: Follower, from: Option<Position>) -> Self {
+        let goes_on = from.is_some_and(|from| follower.resume(from));
+        let left_out = follower.skip(MOST_BEHIND, LEFT);
+        Self { follower, goes_on, left_out }
+    }
+
+    /// What is there now, at most [`MOST_AT_ONCE`] and a piece, for the clients that ask again and again.
+    pub(super) fn now(mut self) -> Response<Body> {
+        let headers = self.headers();
+        let mut body = Vec::new();
+        // What cannot be read ends the answer: the client asks again, and then there is no such log.
+        while body.len() < MOST_AT_ONCE {
+            let before = self.follower.position();
+            let Ok(Some(bytes)) = self.follower.read() else { break };
+            if !is_next(before, &bytes, self.follower.position()) {
+                break;
+            }
+            body.extend_from_slice(&bytes);
+        }
+        with(answer(Body::from(body), LOG_KIND), headers)
+    }
+
+    /// As it grows.
+    pub(super) fn stream(mut self, web: &Web) -> Response<Body> {
+        let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many() };
+        let headers = self.headers();
+        let (sender, receiver) = mpsc::channel(1);
+        let parting = web.driver.parting();
+        // Ends when the client is gone or has to ask again, when the log is gone, or when the daemon is replaced in place:
+        // each step waits for them.
+        tokio::spawn(async move {
+            let _place: OwnedSemaphorePermit = place;
+            tokio::select! {
+                () = self.tell(&sender) => {}
+                () = parting => {}
+            }
+        });
+        with(stream(LOG_KIND, receiver), headers)
+    }
+
+    async fn tell(&mut self, sender: &mpsc::Sender<Bytes>) {
+        while self.follower.behind() <= MOST_BEHIND {
+            let before = self.follower.position();
+            let Ok(Ok(Some(bytes))) = quiet(sender, self.follower.next()).await else { return };
+            if !is_next(before, &bytes, self.follower.position()) || sender.send(bytes).await.is_err() {
                 return;
             }
         }
-    });
-    stream("text/plain; charset=utf-8", receiver)
+    }
+
+    fn headers(&self) -> [(HeaderName, Option<HeaderValue>); 3] {
+        let position =
+            self.follower.position().and_then(|place| HeaderValue::try_from(place.to_string()).ok());
+        let goes_on = self.goes_on.then(|| HeaderValue::from_static("1"));
+        let left_out = (self.left_out > 0).then(|| HeaderValue::from(self.left_out));
+        [(POSITION, position), (GOES_ON, goes_on), (LEFT_OUT, left_out)]
+    }
+}
+
+/// Whether `bytes` are what lies between these two places.
+fn is_next(before: Option<Position>, bytes: &Bytes, after: Option<Position>) -> bool {
+    before.is_some_and(|before| after == Some(before.after(bytes.len())))
+}
+
+fn with(mut response: Response<Body>, headers: [(HeaderName, Option<HeaderValue>); 3]) -> Response<Body> {
+    for (name, value) in headers {
+        if let Some(value) = value {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 fn stream(kind: &'static str, receiver: mpsc::Receiver<Bytes>) -> Response<Body> {

@@ -236,14 +236,13 @@ impl Web {
     async fn follow(&self, fields: &Fields) -> Response<Body> {
         let wanted = Wanted::parse(fields);
         let Some(source) = wanted.source else { return not_found() };
-        if fields.get("once").is_some() {
-            return match self.end_of(&source, wanted.limit).await {
-                Content::Log(bytes) => live::end(bytes),
-                Content::Problem(_) => not_found(),
-            };
-        }
+        // What is no position is none: the answer says where it begins.
+        let from = fields.get("from").and_then(|text| text.parse().ok());
         match self.driver.ask_for(|reply| Ask::Follow(reply, source, wanted.limit)).await {
-            Ok(follower) => live::follow(self, follower),
+            Ok(follower) => match (live::Log::new(follower, from), fields.get("once")) {
+                (log, Some(_)) => log.now(),
+                (log, None) => log.stream(self),
+            },
             Err(refusal) if refusal.reason == Reason::ShuttingDown => live::ending(),
             Err(_) => not_found(),
         }

@@ -17,10 +17,11 @@ let total = 0;
 let style = []; // classes of the colours that are on
 let kept = ""; // the beginning of a sequence whose end has not come yet
 let resume = null; // continues a paused stream
-let ending = null; // the last characters that came; null before the first
+let place = null; // of the byte after the last one on the page: its file and its offset there; null before the first
+let decoder = new TextDecoder(); // holds the beginning of a character whose end has not come yet
 
-const KNOWN = 300; // of these
-const AGAIN = 65536; // bytes of the log that a stream begins with which goes on where another one ended
+const AGAIN = 65536; // bytes of the end of the log that are shown where it cannot go on
+const SOON = 300; // ms between two streams that belong together
 const FIRST = 8000; // ms within which a stream begins
 const GLANCE = 2000; // ms between two questions while this tab has no stream
 
@@ -97,13 +98,16 @@ function clear() {
   open = null;
 }
 
-/** What of `text`, the end of the log, is not on the page yet. */
-function unseen(text) {
-  const at = ending === null ? -1 : text.indexOf(ending);
-  if (at >= 0) return text.slice(at + ending.length);
-  if (ending === null) clear();
-  else if (log.hasChildNodes()) note("some of what was written meanwhile is not shown");
-  return text;
+/** Prepares the page for what an answer brings: the next bytes, or the end of a log that it does not know. */
+function begin(headers) {
+  const [, file, offset] = /^(\d+\.\d+)\.(\d+)$/.exec(headers.get("x-log-position") ?? "") ?? [];
+  const leftOut = headers.get("x-log-left-out");
+  const goesOn = place && headers.has("x-log-goes-on");
+  if (!goesOn || leftOut) decoder = new TextDecoder();
+  if (!place) clear();
+  else if (!goesOn) note("the log was cleared, or some of what was written meanwhile is gone: this is its end");
+  else if (leftOut) note(`${leftOut} bytes left out: they came faster than this page could take them`);
+  place = file ? { file, offset: Number(offset) } : null;
 }
 
 /** A line that is not of the log. */
@@ -114,24 +118,23 @@ function note(text) {
   line.textContent = text;
 }
 
-/** Reads until the stream ends; what is not read while paused waits in the server's file. */
+/** Reads until the stream ends; what is not read while paused waits in the server's file. Whether anything came. */
 async function read(signal, query) {
-  const limit = ending === null ? "" : `&limit=${AGAIN}`; // the last one counts
-  const response = await fetch(at(log.dataset.follow + limit + query), { signal });
+  const from = place ? `&limit=${AGAIN}&from=${place.file}.${place.offset}` : ""; // the last limit counts
+  const response = await fetch(at(log.dataset.follow + from + query), { signal });
   isGone = response.status === 404;
   if (!response.ok) throw new Error(`the server answers ${response.status}`);
   heard?.();
   say("live");
   const reader = response.body.getReader();
-  const decoder = new TextDecoder();
   for (let isFirst = true; ; isFirst = false) {
     const { done, value } = await reader.read();
-    if (done) return;
     while (isPaused() && !signal.aborted) await new Promise((go) => { resume = go; signal.addEventListener("abort", go); });
-    if (signal.aborted) return;
-    const text = decoder.decode(value, { stream: true });
-    add(isFirst ? unseen(text) : text);
-    ending = ((ending ?? "") + text).slice(-KNOWN);
+    if (signal.aborted) return false;
+    if (isFirst) begin(response.headers);
+    if (done) return !isFirst;
+    add(decoder.decode(value, { stream: true }));
+    if (place) place.offset += value.length;
   }
 }
 
@@ -143,11 +146,12 @@ async function follow() {
   // Where nothing begins to come, something collects what comes: from then on we ask again and again.
   const silent = setTimeout(() => { isHeldBack = true; stop.abort(); }, FIRST);
   heard = () => clearTimeout(silent);
-  try { await read(signal, ""); } catch { /* said below */ }
+  let goesOn = false; // it ended where a file of the log ended, or to leave something out
+  try { goesOn = await read(signal, ""); } catch { /* said below */ }
   clearTimeout(silent);
   if (signal.aborted) return;
   if (performance.now() - began > 10000) rest = 1000;
-  await lost();
+  await (goesOn ? sleep(SOON) : lost());
 }
 
 /** Reads what there is now. */
