@@ -203,10 +203,13 @@ fn is_asked_to_start(supervisor: &Supervisor, id: ProcessId, record: &Record) ->
 /// its name may be active. To be done before anything is written down: the next daemon must know of it too.
 pub fn set_apart(record: &mut Record, is_taken: impl Fn(&str) -> bool) -> GroupConfig {
     let process = stand_in(record);
-    // No configured group has a colon in its name: with one, a daemon before has set it apart already.
-    if !record.group.contains(':') {
-        let name = format!("{}:{} (removed)", record.group, record.name);
-        let others = (2..).map(|n| format!("{}:{} (removed {n})", record.group, record.name));
+    // No configured group has a slash in its name: with one, a daemon before has set it apart already. A colon or a blank
+    // would take the headers of events apart.
+    if !record.group.contains('/') {
+        // Versions before this one did so with a colon.
+        let group = record.group.split(':').next().unwrap_or_default();
+        let name = format!("{group}/{}-removed", record.name);
+        let others = (2..).map(|n| format!("{group}/{}-removed-{n}", record.name));
         let mut names = std::iter::once(name).chain(others);
         record.group = names.find(|name| !is_taken(name)).unwrap_or_default();
     }

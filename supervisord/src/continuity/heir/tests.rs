@@ -203,13 +203,18 @@ fn what_could_not_be_looked_at_is_looked_at_by_the_next_daemon() {
 fn groups_for_removed_programs_have_names_of_their_own_and_keep_them() {
     let mut first = removed(Life::Running);
     set_apart(&mut first, |_| false);
-    assert_eq!(first.group, "g:x (removed)");
+    assert_eq!(first.group, "g/x-removed");
+    assert!(!first.group.contains([':', ' ']), "listeners could not read the headers of its events");
     let mut again = first.clone();
     set_apart(&mut again, |name| name == first.group);
     assert_eq!(again.group, first.group, "the name must not grow from daemon to daemon");
+    let mut old = removed(Life::Running);
+    old.group = "g:x (removed)".to_owned();
+    set_apart(&mut old, |_| false);
+    assert_eq!(old.group, "g/x-removed", "as a version before this one wrote it");
     let mut other = removed(Life::Running);
     set_apart(&mut other, |name| name == first.group);
-    assert_eq!(other.group, "g:x (removed 2)");
+    assert_eq!(other.group, "g/x-removed-2");
 }
 
 #[test]
