@@ -63,6 +63,8 @@ pub(super) struct Log {
     target: Option<Target>,
     /// Read from a pipe, not yet written: the rest of a chunk the target did not take whole.
     pending: Vec<u8>,
+    /// Whether what follows its last line end is the beginning of a line, the rest of which is in a pipe.
+    is_begun: bool,
     /// The file system cannot splice.
     splice_refused: bool,
 }
@@ -127,6 +129,7 @@ impl Log {
             removed: false,
             target: None,
             pending: Vec::new(),
+            is_begun: false,
             splice_refused: false,
         }
     }
@@ -164,6 +167,11 @@ impl Log {
 
     /// Closes the target. What is pending is lost, and counted.
     pub(super) fn close(&mut self) {
+        if std::mem::take(&mut self.is_begun) {
+            let begun = std::mem::take(&mut self.pending);
+            // What it does not take now is pending again.
+            drop(self.write(&begun));
+        }
         self.lost_now += std::mem::take(&mut self.pending).len() as u64;
         self.target = None;
     }
@@ -209,7 +217,8 @@ impl Log {
 
     /// Moves at most `limit` bytes from the pipe. The bytes are not looked at unless the settings ask for it.
     pub(super) fn take(&mut self, pipe: &OwnedFd, limit: usize, mut tools: Tools<'_>) -> Moved {
-        if !self.pending.is_empty() {
+        let is_only_begun = self.is_begun && line_end(&self.pending).is_none();
+        if !self.pending.is_empty() && !is_only_begun {
             return Moved::Blocked(0);
         }
         if self.target.is_none()
@@ -256,8 +265,9 @@ impl Log {
 
     /// Writes what is pending.
     pub(super) fn flush(&mut self) -> Moved {
+        let has_more = std::mem::take(&mut self.is_begun);
         let data = std::mem::take(&mut self.pending);
-        if data.is_empty() { Moved::Nothing } else { self.write(&data) }
+        if data.is_empty() { Moved::Nothing } else { self.write_up_to_line_end(data, has_more) }
     }
 
     /// The same as [`Log::take`], through memory.
@@ -294,11 +304,31 @@ impl Log {
                 _ => filter.lines.feed(text, send),
             }
         }
-        match (self.write(text), read) {
+        let has_more = read == room && matches!(self.target, Some(Target::Stream(_))) && has_data(pipe);
+        let moved = if has_more || self.is_begun {
+            self.is_begun = false;
+            let text = [&std::mem::take(&mut self.pending)[..], text].concat();
+            self.write_up_to_line_end(text, has_more)
+        } else {
+            self.write(text)
+        };
+        match (moved, read) {
             (Moved::Bytes(_) | Moved::Nothing, 0) => Moved::End,
             (Moved::Bytes(_) | Moved::Nothing, read) => Moved::Bytes(read),
             (other @ (Moved::End | Moved::Blocked(_) | Moved::Failed(_)), _) => other,
         }
+    }
+
+    /// Writes it, but for the beginning of a line whose rest `has_more` says is there already: what others write to the
+    /// same pipe or terminal does not come between the two.
+    fn write_up_to_line_end(&mut self, mut text: Vec<u8>, has_more: bool) -> Moved {
+        let begun = if has_more { line_end(&text).map(|at| text.split_off(at)) } else { None };
+        let moved = self.write(&text);
+        if let Some(begun) = begun {
+            self.is_begun = !begun.is_empty();
+            self.pending.extend(begun);
+        }
+        moved
     }
 
     /// Writes what was held back of a stream whose process has ended.
@@ -310,6 +340,7 @@ impl Log {
             return self.write(text);
         }
         self.pending.extend_from_slice(text);
+        self.is_begun = false;
         Moved::Blocked(0)
     }
 
@@ -405,4 +436,14 @@ const MOST_KEPT: usize = 1 << 20;
 
 fn is_empty(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Where the last line ends.
+fn line_end(text: &[u8]) -> Option<usize> {
+    text.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1)
+}
+
+/// Whether something is in the pipe.
+fn has_data(pipe: &OwnedFd) -> bool {
+    rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0)
 }

@@ -28,6 +28,9 @@ pub(crate) enum Target {
 pub(crate) struct Stream {
     fd: OwnedFd,
     kind: Kind,
+    /// Bytes written at a time: what a pipe takes whole or not at all (source: pipe(7)), so that lines of several programs
+    /// are not mixed in it.
+    most: usize,
 }
 
 /// How to write without blocking.
@@ -37,8 +40,8 @@ enum Kind {
     Plain,
     /// A socket shared with others: `MSG_DONTWAIT`.
     Socket,
-    /// A pipe or terminal shared with others, which could not be opened anew: poll, then at most so many bytes.
-    Shared(usize),
+    /// A pipe or terminal shared with others, which could not be opened anew: poll before each write.
+    Shared,
 }
 
 impl Target {
@@ -76,9 +79,10 @@ impl Stream {
     fn inherit(number: i32) -> io::Result<Self> {
         let fd = duplicate(number)?;
         let file_type = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
-        let kind = match file_type {
-            FileType::Socket => Kind::Socket,
-            FileType::RegularFile | FileType::BlockDevice => Kind::Plain,
+        let most = if file_type == FileType::Fifo { rustix::pipe::PIPE_BUF } else { usize::MAX };
+        let (kind, most) = match file_type {
+            FileType::Socket => (Kind::Socket, most),
+            FileType::RegularFile | FileType::BlockDevice => (Kind::Plain, most),
             FileType::Fifo
             | FileType::CharacterDevice
             | FileType::Directory
@@ -91,33 +95,46 @@ impl Stream {
                     OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
                     Mode::empty(),
                 ) {
-                    Ok(fd) => return Ok(Self { fd, kind: Kind::Plain }),
-                    Err(_) if file_type == FileType::Fifo => Kind::Shared(rustix::pipe::PIPE_BUF),
-                    Err(_) => Kind::Shared(256),
+                    Ok(fd) => return Ok(Self { fd, kind: Kind::Plain, most }),
+                    Err(_) if file_type == FileType::Fifo => (Kind::Shared, most),
+                    Err(_) => (Kind::Shared, 256),
                 }
             }
         };
-        Ok(Self { fd, kind })
+        Ok(Self { fd, kind, most })
     }
 
     fn open(path: &Path, file_type: &std::fs::FileType) -> io::Result<Self> {
         // A FIFO without a reader cannot be opened for writing only; data waits in it until one comes.
         let access = if file_type.is_fifo() { OFlags::RDWR } else { OFlags::WRONLY };
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())?, kind: Kind::Plain })
+        let most = if file_type.is_fifo() { rustix::pipe::PIPE_BUF } else { usize::MAX };
+        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())?, kind: Kind::Plain, most })
     }
 
     fn write_some(&self, data: &[u8]) -> io::Result<usize> {
+        let data = whole_lines(data, self.most);
         match self.kind {
             Kind::Plain => Ok(rustix::io::write(&self.fd, data)?),
             Kind::Socket => Ok(rustix::net::send(&self.fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?),
-            Kind::Shared(most) => {
+            Kind::Shared => {
                 let mut polled = [PollFd::new(&self.fd, PollFlags::OUT)];
                 if rustix::event::poll(&mut polled, Some(&Timespec::default()))? == 0 {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                Ok(rustix::io::write(&self.fd, &data[..data.len().min(most)])?)
+                Ok(rustix::io::write(&self.fd, data)?)
             }
+        }
+    }
+}
+
+/// At most so many bytes from the beginning, up to the end of a line if one ends there.
+fn whole_lines(data: &[u8], most: usize) -> &[u8] {
+    match data.get(..most) {
+        None => data,
+        Some(part) => {
+            let end = part.iter().rposition(|byte| *byte == b'\n').map_or(most, |at| at + 1);
+            &part[..end]
         }
     }
 }

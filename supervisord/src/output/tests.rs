@@ -578,3 +578,45 @@ async fn what_is_written_by_itself_is_whole_where_it_is_taken_and_counted_where_
     reader.read_exact(&mut more).unwrap();
     assert_eq!(&more, b"more\n");
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn lines_of_programs_that_share_a_slow_pipe_are_not_torn() {
+    let mut bed = Bed::new();
+    let path = bed.dir.path().join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    rustix::io::ioctl_fionbio(&reader, true).unwrap();
+    let (writers, lines) = (3, 60_000);
+    let mut threads = Vec::new();
+    for number in 0..writers {
+        let spec = LogSpec { file: Some(path.clone()), ..bed.spec() };
+        let (_, _, mut writer) = bed.capture(spec);
+        let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
+        threads.push(std::thread::spawn(move || {
+            for line in 0..lines {
+                let line = format!("<{number} {line} {}>\n", "x".repeat(line % 90));
+                writer.write_all(line.as_bytes()).unwrap();
+            }
+        }));
+    }
+    let (mut text, mut piece) = (Vec::new(), vec![0; 10_000]);
+    bed.until(|bed| {
+        // Not all that is there: it stays full for most of the time.
+        if let Ok(count) = std::io::Read::read(&mut reader, &mut piece) {
+            text.extend_from_slice(&piece[..count]);
+            return false;
+        }
+        bed.output.streams() == 0
+    })
+    .await;
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let text = String::from_utf8(text).unwrap();
+    let mut next = vec![0; writers];
+    for line in text.lines() {
+        let words: Vec<_> = line.trim_matches(['<', '>']).split(' ').collect();
+        let number: usize = words[0].parse().unwrap_or_else(|_| panic!("torn: {line}"));
+        assert_eq!(line, format!("<{number} {} {}>", next[number], "x".repeat(next[number] % 90)));
+        next[number] += 1;
+    }
+    assert_eq!(next, [lines; 3]);
+}
