@@ -1,10 +1,10 @@
 //! What counts the length of an event: who reads the stdin of a listener, told by the program that it executes.
 
-use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{collections::HashSet, ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use nix::unistd::Pid;
 
-use super::family::{all_processes, read_small, stat_of};
+use super::family::{Stat, all_processes, read_small, stat_of};
 
 /// Of what so many are read as a number says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +17,31 @@ pub enum Unit {
     Utf16,
 }
 
-/// What a listener counts, by the interpreter that runs it or another process of its group: it may be a script around
-/// the one that reads.
+/// What a listener counts, by the interpreter that runs it, another process of its group, or a descendant of these: it
+/// may be something around the one that reads, a script, `setsid -w`, `sudo`.
 pub fn unit_read_by(leader: Pid) -> Unit {
-    let is_member = |pid: &Pid| stat_of(*pid).is_ok_and(|stat| stat.group == leader && !stat.is_dead());
-    let others = || all_processes().into_iter().filter(is_member).find_map(text_unit_read_by);
+    let others = || relatives(leader).into_iter().find_map(text_unit_read_by);
     text_unit_read_by(leader).or_else(others).unwrap_or(Unit::Byte)
+}
+
+/// The living processes of a group, then those that descend from them, the nearest first.
+fn relatives(leader: Pid) -> Vec<Pid> {
+    let stats = all_processes().into_iter().filter_map(|pid| Some((pid, stat_of(pid).ok()?)));
+    let stats: Vec<(Pid, Stat)> = stats.filter(|(_, stat)| !stat.is_dead()).collect();
+    let pids = |is_one: &dyn Fn(&(Pid, Stat)) -> bool| -> Vec<Pid> {
+        stats.iter().filter(|one| is_one(one)).map(|(pid, _)| *pid).collect()
+    };
+    let mut found = pids(&|(_, stat)| stat.group == leader);
+    let mut known: HashSet<Pid> = found.iter().copied().collect();
+    let mut done = 0;
+    while done < found.len() {
+        let parents: HashSet<Pid> = found[done..].iter().copied().collect();
+        done = found.len();
+        let children = pids(&|(pid, stat)| parents.contains(&stat.parent) && !known.contains(pid));
+        known.extend(&children);
+        found.extend(children);
+    }
+    found
 }
 
 fn text_unit_read_by(pid: Pid) -> Option<Unit> {

@@ -484,6 +484,11 @@ command=bash -c '$DIR/python3 $DIR/characters $DIR/wrapped.out; exit 1'
 environment=LC_ALL=C.UTF-8
 events=PROCESS_LOG
 startsecs=0
+[eventlistener:elsewhere]
+command=setsid -w $DIR/python3 $DIR/characters $DIR/elsewhere.out
+environment=LC_ALL=C.UTF-8
+events=PROCESS_LOG
+startsecs=0
 [eventlistener:said]
 command=bash $DIR/characters $DIR/said.out
 environment=LC_ALL=C.UTF-8
@@ -507,7 +512,7 @@ startsecs=0
     let text = "plain\nØresund ☃ naïve\nß\nplain again\n";
     std::fs::write(daemon.path("text"), text).expect("a text");
     daemon.launch(&[]);
-    for listener in ["bytes", "python", "wrapped", "said"] {
+    for listener in ["bytes", "python", "wrapped", "elsewhere", "said"] {
         daemon.until_file(&format!("{listener}.out"), text);
     }
     assert!(!daemon.log().contains("UNKNOWN"), "{}", daemon.log());
