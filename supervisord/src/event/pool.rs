@@ -388,7 +388,14 @@ impl Pools {
                 // A flood of lines is not one of news; where they have led to is told in the end.
                 Heard::Violation(_) if !is_first => more += 1,
                 Heard::Changed { from, .. } if more > 0 => told = told.or(Some(*from)),
-                _ => self.news.push_back(News::Heard(id, heard.clone())),
+                Heard::Changed { .. }
+                | Heard::Processed
+                | Heard::LateResult(_)
+                | Heard::Rejected
+                | Heard::Cut(_)
+                | Heard::Failed
+                | Heard::BadResultLine(_)
+                | Heard::Violation(_) => self.news.push_back(News::Heard(id, heard.clone())),
             }
             pool.settle(member, heard, &mut self.news);
         }

@@ -90,7 +90,8 @@ impl Tap {
     /// program is in the middle of writing.
     fn hold_tail(&mut self) {
         let Some(Piece::Text(text)) = self.pieces.last_mut() else { return };
-        self.tail = text.split_off(text.len() - incomplete(text));
+        // If no text was added since, the last one ends with whole characters and what is held back stays.
+        self.tail.append(&mut text.split_off(text.len() - incomplete(text)));
         if text.is_empty() {
             self.pieces.pop();
         }
@@ -230,6 +231,15 @@ mod tests {
             all.extend(texts(&mut tap));
             assert_eq!(all.concat(), whole, "{at}");
         }
+    }
+
+    #[test]
+    fn what_is_held_back_stays_while_nothing_comes() {
+        let mut tap = Tap::new(Wanted::Output { text: true, capture: Some(100) });
+        tap.see(b"caf\xc3");
+        tap.see(b"");
+        tap.see(b"\xa9");
+        assert_eq!(texts(&mut tap), ["caf", "\u{e9}"]);
     }
 
     #[test]
