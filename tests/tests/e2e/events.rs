@@ -254,6 +254,13 @@ startsecs=0
     daemon.until_file("daemon.out", "web stdout | hello\n");
 }
 
+/// Launches it with a stdout that nobody reads before the gate is opened; then it goes to `piped`.
+fn launch_with_unread_stdout(daemon: &mut Daemon) {
+    daemon.make_gate("gate");
+    let piped = daemon.expand("\"$@\" --silent | { read go < $DIR/gate; cat > $DIR/piped; }");
+    daemon.launch_in(&["sh", "-c", &piped, "sh"]);
+}
+
 #[test]
 fn a_stdout_that_nobody_reads_delays_what_supervisor_stdout_prints_and_nothing_else() {
     let mut daemon = with_supervisor_stdout(
@@ -270,9 +277,7 @@ autostart=false
 startsecs=0
 ",
     );
-    daemon.make_gate("gate");
-    let piped = daemon.expand("\"$@\" --silent | { read go < $DIR/gate; cat > $DIR/piped; }");
-    daemon.launch_in(&["sh", "-c", &piped, "sh"]);
+    launch_with_unread_stdout(&mut daemon);
     // More than a pipe holds: neither the program nor the daemon waits for who does not read.
     daemon.until_file("flood.log", "end-of-flood\n");
     daemon.until_state("flood", "RUNNING");
@@ -295,9 +300,7 @@ startsecs=0
     let tell = "[[ $payload != *end-of-flood* ]] || touch $DIR/all-given-back\ndone\n";
     let script = GIVES_BACK.replace("done\n", &daemon.expand(tell));
     std::fs::write(daemon.path("give-back"), script).expect("a script");
-    daemon.make_gate("gate");
-    let piped = daemon.expand("\"$@\" --silent | { read go < $DIR/gate; cat > $DIR/piped; }");
-    daemon.launch_in(&["sh", "-c", &piped, "sh"]);
+    launch_with_unread_stdout(&mut daemon);
     daemon.until("everything to be given back", || daemon.path("all-given-back").exists());
     assert_eq!(daemon.ctl("upgrade").status, 0);
     daemon.open_gate();
